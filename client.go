@@ -1,0 +1,390 @@
+package killfeed
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxClientName is the greatest length of a client's name in bytes.
+const MaxClientName = 128
+
+// CheckClientName returns an *InvalidError unless name is 1 to 128 bytes of printable UTF-8 with no space at either end.
+func CheckClientName(name string) error {
+	ok := name != "" && len(name) <= MaxClientName && utf8.ValidString(name) &&
+		strings.TrimSpace(name) == name && !strings.ContainsFunc(name, unprintable)
+	if !ok {
+		return invalid("client_id", name, "1 to 128 bytes of printable UTF-8 with no space at either end")
+	}
+	return nil
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// client is a reader whose offsets the feed keeps.
+type client struct {
+	name string
+
+	// turn is held through one whole call of the client, so that its calls come one after another. It is a channel so
+	// that a caller who leaves need not wait for it.
+	turn chan struct{}
+
+	seen atomic.Int64 // Unix milliseconds on the feed's clock; written by anybody
+
+	// Owned by the ledger's goroutine.
+	created, saved int64 // Unix milliseconds; saved is the seen that the store has, 0 when it has none
+
+	mu      sync.Mutex // guards the rest; held for map operations only
+	offsets map[Topic]*offset
+	dirty   []Topic
+	gone    bool // deleted: whoever gets its turn looks the name up again
+}
+
+// offset is the position of a client on one topic.
+type offset struct {
+	// at is the last event id committed.
+	at EventID
+	// clear tells that nothing is on the topic in (at, clear], so that an idle poll need not look there again. It is
+	// not stored.
+	clear EventID
+	// dirty: at is ahead of the store, and the topic stands in client.dirty.
+	dirty bool
+}
+
+func newClient(name string, now time.Time) *client {
+	c := &client{name: name, turn: make(chan struct{}, 1), offsets: map[Topic]*offset{}, created: now.UnixMilli()}
+	c.seen.Store(now.UnixMilli())
+	return c
+}
+
+func loadClient(r ClientRecord) *client {
+	c := newClient(r.Client, r.Created)
+	c.seen.Store(r.At.UnixMilli())
+	c.saved = r.At.UnixMilli()
+	for t, at := range r.Offsets {
+		c.offsets[t] = &offset{at: at}
+	}
+	return c
+}
+
+// registry is the set of clients.
+type registry struct {
+	max     int
+	dirtied chan struct{} // cap 1: something became dirty
+
+	mu     sync.RWMutex // guards byName; held for one map operation, or a copy of the values
+	byName map[string]*client
+
+	dirtyMu sync.Mutex // guards dirty; held for an append or a swap
+	dirty   []*client  // clients with dirty offsets, each once
+}
+
+func (r *registry) len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.byName)
+}
+
+func (r *registry) get(name string) *client {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byName[name]
+}
+
+// all returns the clients by name.
+func (r *registry) all() []*client {
+	r.mu.RLock()
+	cs := make([]*client, 0, len(r.byName))
+	for _, c := range r.byName {
+		cs = append(cs, c)
+	}
+	r.mu.RUnlock()
+	slices.SortFunc(cs, func(a, b *client) int { return strings.Compare(a.name, b.name) })
+	return cs
+}
+
+// make returns the client of that name, a new one when there is none.
+func (r *registry) make(name string, now time.Time) (*client, error) {
+	if c := r.get(name); c != nil {
+		return c, nil
+	}
+	if err := CheckClientName(name); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.byName[name]; c != nil {
+		return c, nil
+	}
+	if len(r.byName) >= r.max {
+		return nil, fmt.Errorf("client %q: %w: this server remembers at most %d; delete some", name, ErrTooManyClients, r.max)
+	}
+	c := newClient(name, now)
+	r.byName[name] = c
+	return c, nil
+}
+
+func (r *registry) remove(c *client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byName[c.name] == c {
+		delete(r.byName, c.name)
+	}
+}
+
+// markDirty notes that c has dirty offsets. Callers do not hold c.mu.
+func (r *registry) markDirty(c *client) {
+	r.dirtyMu.Lock()
+	r.dirty = append(r.dirty, c)
+	first := len(r.dirty) == 1
+	r.dirtyMu.Unlock()
+	if first {
+		select {
+		case r.dirtied <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// dirtyOffsets are one client's offsets that are about to be written.
+type dirtyOffsets struct {
+	client  *client
+	offsets []Offset
+}
+
+// takeDirty returns what is to be written behind and marks it clean.
+func (r *registry) takeDirty() []dirtyOffsets {
+	r.dirtyMu.Lock()
+	cs := r.dirty
+	r.dirty = nil
+	r.dirtyMu.Unlock()
+	if len(cs) == 0 {
+		return nil
+	}
+	out := make([]dirtyOffsets, 0, len(cs))
+	for _, c := range cs {
+		d := dirtyOffsets{client: c}
+		c.mu.Lock()
+		if !c.gone {
+			for _, t := range c.dirty {
+				if o := c.offsets[t]; o != nil && o.dirty {
+					o.dirty = false
+					d.offsets = append(d.offsets, Offset{Client: c.name, Topic: t, At: o.at})
+				}
+			}
+		}
+		c.dirty = c.dirty[:0]
+		c.mu.Unlock()
+		out = append(out, d)
+	}
+	return out
+}
+
+// putBackDirty undoes takeDirty after a failed write. What was committed since is ahead of it and stays.
+func (r *registry) putBackDirty(ds []dirtyOffsets) {
+	for _, d := range ds {
+		topics := make([]Topic, len(d.offsets))
+		for i, o := range d.offsets {
+			topics[i] = o.Topic
+		}
+		r.dirtyTopics(d.client, topics)
+	}
+}
+
+// dirtyTopics marks offsets of c as ahead of the store.
+func (r *registry) dirtyTopics(c *client, topics []Topic) {
+	c.mu.Lock()
+	was := len(c.dirty) > 0
+	for _, t := range topics {
+		if o := c.offsets[t]; o != nil && !o.dirty {
+			o.dirty = true
+			c.dirty = append(c.dirty, t)
+		}
+	}
+	now := len(c.dirty) > 0
+	c.mu.Unlock()
+	if now && !was {
+		r.markDirty(c)
+	}
+}
+
+// take gets the turn of the named client, making the client when there is none and create is set. The caller must call
+// release. Without create an unknown client is ErrNotFound.
+func (f *Feed) take(ctx context.Context, name string, create bool) (*client, error) {
+	for {
+		var c *client
+		if create {
+			var err error
+			if c, err = f.clients.make(name, f.now()); err != nil {
+				return nil, err
+			}
+		} else if c = f.clients.get(name); c == nil {
+			return nil, fmt.Errorf("client %q: %w", name, ErrNotFound)
+		}
+		select {
+		case c.turn <- struct{}{}:
+		default:
+			select {
+			case c.turn <- struct{}{}:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		c.mu.Lock()
+		gone := c.gone
+		c.mu.Unlock()
+		if !gone {
+			c.seen.Store(f.now().UnixMilli())
+			return c, nil
+		}
+		c.release()
+	}
+}
+
+func (c *client) release() { <-c.turn }
+
+// ClientInfo describes a client.
+type ClientInfo struct {
+	Name string
+	// Offsets are the last event ids committed, by topic.
+	Offsets map[Topic]EventID
+	// Lag is how many events the client has not had on its topics, counted to MaxLag.
+	Lag int
+	// LastSeen is when the client last called, UTC.
+	LastSeen time.Time
+}
+
+// MaxLag is where counting a client's lag stops.
+const MaxLag = 10_000
+
+// Client describes one client. An unknown one is ErrNotFound. It does not count as a call of the client.
+func (f *Feed) Client(name string) (ClientInfo, error) {
+	c := f.clients.get(name)
+	if c == nil {
+		return ClientInfo{}, fmt.Errorf("client %q: %w", name, ErrNotFound)
+	}
+	return f.describe(c)
+}
+
+// Clients describes up to limit clients whose names come after the given one, by name.
+func (f *Feed) Clients(after string, limit int) ([]ClientInfo, error) {
+	all := f.clients.all()
+	i, found := slices.BinarySearchFunc(all, after, func(c *client, name string) int { return strings.Compare(c.name, name) })
+	if found {
+		i++
+	}
+	infos := []ClientInfo{}
+	for _, c := range all[i:min(len(all), i+limit)] {
+		info, err := f.describe(c)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+func (f *Feed) describe(c *client) (ClientInfo, error) {
+	info := ClientInfo{Name: c.name, Offsets: map[Topic]EventID{}, LastSeen: time.UnixMilli(c.seen.Load()).UTC()}
+	st := f.store.State()
+	q := Query{Through: st.Head, Max: MaxLag}
+	c.mu.Lock()
+	for t, o := range c.offsets {
+		info.Offsets[t] = o.at
+		q.Positions = append(q.Positions, Position{Topic: t, After: max(o.at, o.clear)})
+	}
+	c.mu.Unlock()
+	if len(q.Positions) == 0 {
+		return info, nil
+	}
+	entries, err := f.store.Find(nil, q)
+	if err != nil {
+		return ClientInfo{}, fmt.Errorf("counting the lag of client %q: %w", c.name, err)
+	}
+	var last EventID
+	for _, e := range entries {
+		if e.ID != last && !e.Marks.Has(MarkUpdate) {
+			info.Lag++
+		}
+		last = e.ID
+	}
+	return info, nil
+}
+
+// DeleteClient forgets a client and its offsets, durably. An unknown one is ErrNotFound.
+func (f *Feed) DeleteClient(ctx context.Context, name string) error {
+	c, err := f.take(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	defer c.release()
+	return f.forget(ctx, c)
+}
+
+// forget deletes c; the caller has its turn.
+func (f *Feed) forget(ctx context.Context, c *client) error {
+	return f.ledger.do(ctx, &request{
+		change: func(b *Batch) error {
+			b.Gone = append(b.Gone, c.name)
+			return nil
+		},
+		apply: func() {
+			c.mu.Lock()
+			c.gone = true
+			c.mu.Unlock()
+			f.clients.remove(c)
+		},
+	})
+}
+
+// saveSeen writes down when clients were last seen, where that moved since the last time.
+func (f *Feed) saveSeen(ctx context.Context) error {
+	const chunk = 4096
+	for cs := range slices.Chunk(f.clients.all(), chunk) {
+		if err := f.ledger.do(ctx, seenRequest(cs)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// saveSeenAtClose is saveSeen's last run. An error costs at most a minute of last-seen times and was logged by the store.
+func (f *Feed) saveSeenAtClose() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if f.store.Health() == nil {
+		_ = f.saveSeen(ctx)
+	}
+}
+
+func seenRequest(cs []*client) *request {
+	times := make([]int64, len(cs))
+	return &request{
+		change: func(b *Batch) error {
+			for i, c := range cs {
+				c.mu.Lock()
+				gone := c.gone || len(c.offsets) == 0
+				c.mu.Unlock()
+				if times[i] = c.seen.Load(); times[i] != c.saved && !gone {
+					b.Seen = append(b.Seen, c.record(times[i]))
+				}
+			}
+			return nil
+		},
+		apply: func() {
+			for i, c := range cs {
+				c.saved = times[i]
+			}
+		},
+	}
+}
+
+func (c *client) record(seen int64) ClientSeen {
+	return ClientSeen{Client: c.name, Created: time.UnixMilli(c.created).UTC(), At: time.UnixMilli(seen).UTC()}
+}

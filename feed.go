@@ -1,0 +1,162 @@
+package killfeed
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options configure a Feed. The zero value works.
+type Options struct {
+	// Retention decides what Collect removes. The zero value is the rule of the specification: what every client has
+	// committed goes, at once, and nothing else. DefaultRetention is what the server uses.
+	Retention Retention
+	// MaxClients bounds how many clients are remembered; 0 means 100,000.
+	MaxClients int
+	// Logger is told of what needs an operator's attention; nil discards.
+	Logger *slog.Logger
+	// Wall is the clock for receipt times; nil means time.Now. Ages for retention are measured by elapsed time since
+	// Open, so that a wall clock that jumps removes nothing.
+	Wall func() time.Time
+}
+
+// Feed is the log's rules over a Store. All methods may be called concurrently.
+type Feed struct {
+	store     Store
+	retention Retention
+	log       *slog.Logger
+	clients   registry
+	bells     bells
+	ledger    ledger
+	stats     counters
+
+	// opened anchors the feed's own clock: see now.
+	opened     time.Time // as the wall clock told it
+	openedMono time.Time // with a monotonic reading
+
+	collecting sync.Mutex // held through one collection
+	floor      EventID    // owned by the ledger's goroutine: see hold
+}
+
+// counters are written by anybody.
+type counters struct {
+	fetches, delivered, gaps, damaged atomic.Uint64
+	collections, removed              atomic.Uint64
+}
+
+// Stats are running totals since Open.
+type Stats struct {
+	// Inserted counts first-time events, Updates update events, Duplicates what the log had already.
+	Inserted, Updates, Duplicates uint64
+	// Groups counts group commits, Grouped the requests in them.
+	Groups, Grouped uint64
+	// Fetches counts reads of clients and by cursor; Delivered the events in their answers; Gaps the gaps told.
+	Fetches, Delivered, Gaps uint64
+	// Damaged counts stored records that were found damaged when they were to be read.
+	Damaged uint64
+	// Collections counts runs of Collect, Removed the events they removed.
+	Collections, Removed uint64
+	// Clients is the number of clients remembered, Waiting that of reads that wait for an event.
+	Clients, Waiting int
+}
+
+// Open makes a Feed on the store and loads its clients. The Feed owns the store from then on; Close closes both.
+func Open(store Store, o Options) (*Feed, error) {
+	if o.MaxClients == 0 {
+		o.MaxClients = 100_000
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Wall == nil {
+		o.Wall = time.Now
+	}
+	f := &Feed{store: store, retention: o.Retention, log: o.Logger, opened: o.Wall().UTC(), openedMono: time.Now()}
+	f.bells.on = map[Topic]map[*bell]struct{}{}
+	f.clients.max = o.MaxClients
+	f.clients.byName = map[string]*client{}
+	f.clients.dirtied = make(chan struct{}, 1)
+	err := store.Clients(func(r ClientRecord) bool {
+		f.clients.byName[r.Client] = loadClient(r)
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("loading clients: %w", err)
+	}
+	f.ledger.start(store, o.Wall, &f.bells, &f.clients, o.Logger)
+	return f, nil
+}
+
+// Run collects every minute and writes down when clients were last seen, until ctx ends; it then returns nil.
+func (f *Feed) Run(ctx context.Context) error {
+	tick := time.NewTicker(CollectEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := f.saveSeen(ctx); err != nil && ctx.Err() == nil {
+			f.log.Warn("writing down when clients were last seen failed; retried in a minute", "err", err)
+		}
+		if _, err := f.Collect(ctx); err != nil && ctx.Err() == nil {
+			f.log.Warn("collection failed; retried in a minute", "err", err)
+		}
+	}
+}
+
+// Close writes what was to be written behind, stops, and closes the store. Calls still in flight end with ErrClosed. Close
+// must not be called twice.
+func (f *Feed) Close() error {
+	f.saveSeenAtClose()
+	f.ledger.stop()
+	return f.store.Close()
+}
+
+// State describes the log.
+func (f *Feed) State() State { return f.store.State() }
+
+// Health is nil, or why inserting does not work at the moment: ErrDiskFull or ErrFailed, wrapped. Reads work regardless.
+func (f *Feed) Health() error { return f.store.Health() }
+
+// Stats returns the running totals.
+func (f *Feed) Stats() Stats {
+	l := &f.ledger
+	return Stats{
+		Inserted: l.inserted.Load(), Updates: l.updates.Load(), Duplicates: l.duplicates.Load(),
+		Groups: l.groups.Load(), Grouped: l.grouped.Load(),
+		Fetches: f.stats.fetches.Load(), Delivered: f.stats.delivered.Load(), Gaps: f.stats.gaps.Load(),
+		Damaged: f.stats.damaged.Load(), Collections: f.stats.collections.Load(), Removed: f.stats.removed.Load(),
+		Clients: f.clients.len(), Waiting: int(f.bells.count.Load()),
+	}
+}
+
+// now is the feed's own clock: the wall clock at Open, moved on by the time that really passed. A wall clock that jumps a
+// day ahead would otherwise make every event a day older, and a collection would remove them.
+func (f *Feed) now() time.Time {
+	return f.opened.Add(time.Since(f.openedMono)).Truncate(time.Millisecond)
+}
+
+// Event returns one kept event. Errors are ErrNotFound for an id that is not kept and *DamageError.
+func (f *Feed) Event(id EventID) (Event, error) {
+	st := f.store.State()
+	if id < st.First || id > st.Head {
+		return Event{}, fmt.Errorf("event %d, kept are %d to %d: %w", id, st.First, st.Head, ErrNotFound)
+	}
+	var (
+		ev    Event
+		found error
+	)
+	err := f.store.Read([]EventID{id}, func(e Event, err error) bool {
+		ev, found = e, err
+		return false
+	})
+	if err != nil {
+		return Event{}, err
+	}
+	return ev, found
+}

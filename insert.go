@@ -1,0 +1,49 @@
+package killfeed
+
+import (
+	"context"
+	"fmt"
+)
+
+// InsertResult is what became of one killmail.
+type InsertResult struct {
+	// EventID is the new event's id, or that of the event that brought the killmail when it is a duplicate.
+	EventID EventID
+	// Duplicate: the log had the killmail already, and nothing was added.
+	Duplicate bool
+	// Update: the log had the killmail already, and what this one brings beyond it became an update event.
+	Update bool
+}
+
+// Insert stores a killmail of a solar system (1 to 2^31-1) and wakes who waits for it. The killmail is any JSON object; what
+// an ESI killmail has in it is understood. It is the specification's insert_event.
+//
+// It returns when the event is on disk. Errors are *InvalidError, ErrDiskFull, ErrFailed, ErrClosed, wrapped; with
+// ErrOutcomeUnknown it may be stored, and inserting it again is safe when it has a killmail_id.
+func (f *Feed) Insert(ctx context.Context, systemID uint32, killmail []byte) (InsertResult, error) {
+	k, err := NewKillmail(systemID, killmail)
+	if err != nil {
+		return InsertResult{}, err
+	}
+	res, err := f.InsertAll(ctx, []*Killmail{k}, 0)
+	if err != nil {
+		return InsertResult{}, err
+	}
+	return res[0], nil
+}
+
+// InsertAll stores killmails in one group commit, all or none, with ascending event ids. marks is 0 or MarkBackfill.
+// Errors are as with Insert.
+func (f *Feed) InsertAll(ctx context.Context, killmails []*Killmail, marks Marks) ([]InsertResult, error) {
+	if len(killmails) == 0 {
+		return nil, nil
+	}
+	if err := f.store.Health(); err != nil {
+		return nil, fmt.Errorf("inserting %d killmails: %w", len(killmails), err)
+	}
+	r := &request{killmails: killmails, marks: marks}
+	if err := f.ledger.do(ctx, r); err != nil {
+		return nil, err
+	}
+	return r.results, nil
+}

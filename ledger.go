@@ -1,0 +1,324 @@
+package killfeed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ledger orders everything that is written: it gives out event ids, finds duplicates, and groups what many callers want
+// written into one commit, so that they share one fsync.
+//
+// One goroutine does it all, from start to stop. State in memory moves only there and only after the store said that the
+// bytes are on disk; that also keeps the order in which a client's offsets reach disk and memory the same. (Letting the first
+// waiting caller lead the group saves a hand-over, but on a full disk that caller would hang inside the engine with nobody
+// to answer it.)
+type ledger struct {
+	store   Store
+	wall    func() time.Time
+	bells   *bells
+	clients *registry
+	log     *slog.Logger
+
+	requests chan *request
+	closing  chan struct{}
+	running  sync.WaitGroup
+
+	inserted, updates, duplicates, groups, grouped atomic.Uint64
+
+	// Owned by the ledger's goroutine.
+	fresh map[int64]*Killmail // killmails of the group being built, by id
+	known map[int64]Known     // what the group being built makes of them
+}
+
+const (
+	// maxGroup bounds a group in requests, maxGroupBytes in bytes of killmails. Larger groups gain nothing and make the
+	// first in line wait.
+	maxGroup      = 1024
+	maxGroupBytes = 8 << 20
+	// writeBehind is the longest that an automatic commit stays in memory only.
+	writeBehind = 100 * time.Millisecond
+)
+
+// request is something to be written. Its parts are handled in the order of the fields.
+type request struct {
+	// killmails are to be inserted with the marks.
+	killmails []*Killmail
+	marks     Marks
+	// change, when set, adds to the group. It runs on the ledger's goroutine, so what it reads of the log cannot move
+	// before it is written. An error refuses the request and nothing of it is written.
+	change func(b *Batch) error
+	// apply, when set, runs on the ledger's goroutine after the group is durable.
+	apply func()
+	// alone, when set, runs on the ledger's goroutine instead of all of the above, before its group is built.
+	alone func() error
+
+	results []InsertResult
+	err     error
+	done    chan struct{}
+}
+
+func (l *ledger) start(store Store, wall func() time.Time, bells *bells, clients *registry, log *slog.Logger) {
+	l.store, l.wall, l.bells, l.clients, l.log = store, wall, bells, clients, log
+	l.requests = make(chan *request, maxGroup)
+	l.closing = make(chan struct{})
+	l.fresh, l.known = map[int64]*Killmail{}, map[int64]Known{}
+	l.running.Go(l.run)
+}
+
+// stop writes what is queued and what was to be written behind, then ends the goroutine.
+func (l *ledger) stop() {
+	close(l.closing)
+	l.running.Wait()
+}
+
+// do hands r to the ledger and waits for its outcome.
+func (l *ledger) do(ctx context.Context, r *request) error {
+	r.done = make(chan struct{})
+	select {
+	case l.requests <- r:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.closing:
+		return fmt.Errorf("feed: %w", ErrClosed)
+	}
+	patience := time.NewTimer(time.Second)
+	defer patience.Stop()
+	for {
+		select {
+		case <-r.done:
+			return r.err
+		case <-ctx.Done():
+			return fmt.Errorf("gave up waiting for the disk (%w): %w", context.Cause(ctx), ErrOutcomeUnknown)
+		case <-patience.C:
+			// The engine may be holding the write until there is space again. Its caller shall not hold with it.
+			if err := l.store.Health(); err != nil {
+				return fmt.Errorf("%w: %w", err, ErrOutcomeUnknown)
+			}
+			patience.Reset(time.Second)
+		case <-l.closing:
+			// The goroutine serves what is queued before it ends, but a request may have slipped in behind it.
+			l.running.Wait()
+			select {
+			case <-r.done:
+				return r.err
+			default:
+				return fmt.Errorf("feed: %w", ErrClosed)
+			}
+		}
+	}
+}
+
+// run is the ledger's goroutine.
+func (l *ledger) run() {
+	behind := time.NewTimer(writeBehind)
+	behind.Stop()
+	group := make([]*request, 0, maxGroup)
+	for {
+		group = group[:0]
+		select {
+		case r := <-l.requests:
+			group = l.gather(append(group, r))
+		case <-l.clients.dirtied:
+			// From here on everything dirty is written within writeBehind, or earlier with a group.
+			behind.Reset(writeBehind)
+			continue
+		case <-behind.C:
+		case <-l.closing:
+			for {
+				select {
+				case r := <-l.requests:
+					l.commit(append(group[:0], r))
+				default:
+					l.commit(nil)
+					return
+				}
+			}
+		}
+		l.commit(group)
+	}
+}
+
+// gather takes along what is waiting, without waiting for more: while one group is being fsynced the next one collects by
+// itself.
+func (l *ledger) gather(group []*request) []*request {
+	bytes := 0
+	for len(group) < maxGroup && bytes < maxGroupBytes {
+		for _, k := range group[len(group)-1].killmails {
+			bytes += len(k.JSON)
+		}
+		select {
+		case r := <-l.requests:
+			group = append(group, r)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// commit writes the group and what is to be written behind, and answers everyone in it.
+func (l *ledger) commit(group []*request) {
+	var b Batch
+	clear(l.fresh)
+	clear(l.known)
+	dirty := l.clients.takeDirty()
+	for _, d := range dirty {
+		b.Offsets = append(b.Offsets, d.offsets...)
+	}
+	for _, r := range group {
+		if r.alone != nil {
+			r.err = r.alone()
+			close(r.done)
+		}
+	}
+	live := make([]*request, 0, len(group))
+	for _, r := range group {
+		if r.alone != nil {
+			continue
+		}
+		if r.err = l.build(&b, r); r.err != nil {
+			close(r.done)
+			continue
+		}
+		live = append(live, r)
+	}
+	var err error
+	if !b.Empty() {
+		err = l.write(&b)
+	}
+	if err != nil {
+		l.clients.putBackDirty(dirty)
+	}
+	for _, r := range live {
+		if err != nil {
+			r.err = err
+		} else if r.apply != nil {
+			r.apply()
+		}
+		close(r.done)
+	}
+	l.groups.Add(1)
+	l.grouped.Add(uint64(len(live)))
+}
+
+// write commits the batch and rings the bells. After an error it asks the store what became of it: a write can fail and
+// be stored all the same.
+func (l *ledger) write(b *Batch) error {
+	before := l.store.State().Head
+	err := l.store.Commit(b)
+	head := l.store.State().Head
+	for i := range b.Events {
+		if ev := &b.Events[i]; ev.ID > before && ev.ID <= head {
+			l.bells.ring(ev.Topics)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrDiskFull) && !errors.Is(err, ErrOutcomeUnknown) {
+		return fmt.Errorf("writing a group of %d events: %w", len(b.Events), err)
+	}
+	return fmt.Errorf("writing a group of %d events: %w: %w", len(b.Events), err, ErrOutcomeUnknown)
+}
+
+// build adds the request to the batch.
+func (l *ledger) build(b *Batch, r *request) error {
+	if len(r.killmails) > 0 {
+		r.results = make([]InsertResult, len(r.killmails))
+		for i, k := range r.killmails {
+			res, err := l.insert(b, k, r.marks)
+			if err != nil {
+				return fmt.Errorf("inserting killmail %d: %w", k.ID, err)
+			}
+			r.results[i] = res
+		}
+	}
+	if r.change != nil {
+		return r.change(b)
+	}
+	return nil
+}
+
+// insert decides what becomes of one killmail: a new event, an update, or nothing.
+func (l *ledger) insert(b *Batch, k *Killmail, marks Marks) (InsertResult, error) {
+	if k.ID != 0 {
+		known, ok := l.known[k.ID]
+		if !ok {
+			var err error
+			if known, ok, err = l.store.Known(k.ID); err != nil {
+				return InsertResult{}, err
+			}
+		}
+		if ok {
+			improves, err := l.improves(k, known)
+			if err != nil {
+				return InsertResult{}, err
+			}
+			if !improves {
+				l.duplicates.Add(1)
+				return InsertResult{EventID: known.First, Duplicate: true}, nil
+			}
+			l.updates.Add(1)
+			id := l.append(b, k, marks|MarkUpdate, known.First)
+			return InsertResult{EventID: id, Update: true}, nil
+		}
+	}
+	l.inserted.Add(1)
+	return InsertResult{EventID: l.append(b, k, marks, 0)}, nil
+}
+
+// improves tells whether k brings what the newest stored version of it lacks. The stored bytes are read only when the
+// digests cannot tell.
+func (l *ledger) improves(k *Killmail, known Known) (bool, error) {
+	switch k.Digest.Against(known.Digest) {
+	case DigestPoorer:
+		return false, nil
+	case DigestRicher:
+		return true, nil
+	}
+	if fresh := l.fresh[k.ID]; fresh != nil {
+		return k.Improves(fresh.JSON), nil
+	}
+	improves := false
+	err := l.store.Read([]EventID{known.Latest}, func(e Event, err error) bool {
+		improves = err == nil && k.Improves(e.Killmail) // gone or damaged: nothing to compare with, so nothing to add
+		return false
+	})
+	return improves, err
+}
+
+// append gives k the next event id. first is the event that brought the killmail, or 0 when this is it.
+func (l *ledger) append(b *Batch, k *Killmail, marks Marks, first EventID) EventID {
+	var prev Event
+	if n := len(b.Events); n > 0 {
+		prev = b.Events[n-1].Event
+	} else {
+		st := l.store.State()
+		prev = Event{ID: st.Head, ReceivedAt: st.LastReceived, MirrorSeq: st.MirrorSeq}
+	}
+	ev := Event{
+		ID: prev.ID + 1, SystemID: k.SystemID, Killmail: k.JSON, KillmailID: k.ID, KilledAt: k.Time,
+		MirrorSeq: prev.MirrorSeq, Marks: marks,
+		ReceivedAt: l.wall().UTC().Truncate(time.Millisecond),
+	}
+	if ev.ReceivedAt.Before(prev.ReceivedAt) { // the wall clock was set back
+		ev.ReceivedAt = prev.ReceivedAt
+	}
+	if marks == 0 {
+		ev.MirrorSeq++
+	}
+	if first == 0 {
+		first = ev.ID
+	}
+	known := Known{First: first, Latest: ev.ID, Digest: k.Digest}
+	if k.ID != 0 {
+		l.fresh[k.ID], l.known[k.ID] = k, known
+	}
+	b.Events = append(b.Events, NewEvent{Event: ev, Topics: k.Topics, Known: known})
+	return ev.ID
+}

@@ -1,0 +1,179 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"killfeed"
+)
+
+// Commit is killfeed.Store's.
+func (s *Store) Commit(b *killfeed.Batch) error {
+	if err := s.disk.health(); err != nil {
+		return err
+	}
+	pb := s.db.NewBatchWithSize(batchSize(b))
+	defer pb.Close()
+	summaries := make([]summary, len(b.Events))
+	for i := range b.Events {
+		summaries[i] = summarize(&b.Events[i].Event)
+		if err := putNewEvent(pb, &b.Events[i], summaries[i]); err != nil {
+			return fmt.Errorf("event %d: %w", b.Events[i].ID, err)
+		}
+	}
+	for _, name := range b.Gone {
+		from := offsetPrefix(name)
+		if err := pb.DeleteRange(from, after(from), nil); err != nil {
+			return err
+		}
+		if err := pb.Delete(clientKey(name), nil); err != nil {
+			return err
+		}
+	}
+	for _, o := range b.Offsets {
+		key := appendTopic(offsetPrefix(o.Client), o.Topic)
+		if err := pb.Set(key, putNumber(key, uint64(o.At)), nil); err != nil {
+			return err
+		}
+	}
+	for _, c := range b.Seen {
+		key := clientKey(c.Client)
+		if err := pb.Set(key, putClient(key, c), nil); err != nil {
+			return err
+		}
+	}
+	if err := s.apply(pb, pebble.Sync); err != nil {
+		return err
+	}
+	if len(b.Events) > 0 {
+		s.publish(b.Events, summaries)
+	}
+	return nil
+}
+
+func batchSize(b *killfeed.Batch) int {
+	n := 64
+	for i := range b.Events {
+		n += len(b.Events[i].Killmail) + 160
+	}
+	return min(n+64*(len(b.Offsets)+len(b.Seen)), math.MaxInt32)
+}
+
+func putNewEvent(b *pebble.Batch, e *killfeed.NewEvent, sum summary) error {
+	op := b.SetDeferred(9, eventOverhead+len(e.Killmail))
+	putNumberKey(op.Key, spaceEvent, uint64(e.ID))
+	putEvent(op.Key, op.Value, &e.Event)
+	if err := op.Finish(); err != nil {
+		return err
+	}
+	op = b.SetDeferred(9, summarySize)
+	putNumberKey(op.Key, spaceSummary, uint64(e.ID))
+	putSummary(op.Key, op.Value, sum)
+	if err := op.Finish(); err != nil {
+		return err
+	}
+	if e.KillmailID == 0 {
+		return nil
+	}
+	op = b.SetDeferred(9, knownSize)
+	putNumberKey(op.Key, spaceKnown, uint64(e.KillmailID))
+	putKnown(op.Key, op.Value, e.Known)
+	return op.Finish()
+}
+
+// publish makes committed events visible.
+func (s *Store) publish(events []killfeed.NewEvent, sums []summary) {
+	x := &s.index
+	x.mu.Lock()
+	for i := range events {
+		x.add(&events[i], sums[i])
+	}
+	last := &events[len(events)-1]
+	st := *s.state.Load()
+	st.Head, st.MirrorSeq, st.LastReceived, st.Bytes = last.ID, last.MirrorSeq, last.ReceivedAt, x.bytes
+	s.state.Store(&st)
+	x.mu.Unlock()
+	s.rotate()
+}
+
+// apply commits an engine batch. The engine reports a failed commit by its logger's Fatalf, or panics; both end writing.
+func (s *Store) apply(b *pebble.Batch, opts *pebble.WriteOptions) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.disk.fail(fmt.Errorf("the engine panicked: %v", p))
+		}
+		if failed := s.disk.failed(); failed != nil {
+			err = failed
+		}
+	}()
+	if err := s.disk.failed(); err != nil {
+		return err
+	}
+	return s.db.Apply(b, opts)
+}
+
+// Remove is killfeed.Store's. Events and summaries go by two range deletions, chunks by one for each full bucket.
+func (s *Store) Remove(through killfeed.EventID) error {
+	st := s.State()
+	if through < st.First || through > st.Head {
+		return fmt.Errorf("removing up to event %d, kept are %d to %d", through, st.First, st.Head)
+	}
+	last := s.index.removable(through)
+	b := s.db.NewBatch()
+	defer b.Close()
+	for _, space := range []byte{spaceEvent, spaceSummary} {
+		if err := b.DeleteRange(numberKey(space, uint64(st.First)), numberKey(space, uint64(through)+1), nil); err != nil {
+			return err
+		}
+	}
+	if from, to := bucketOf(st.First), bucketOf(through+1); from < to {
+		if err := b.DeleteRange(bucketKey(from), bucketKey(to), nil); err != nil {
+			return err
+		}
+	}
+	for system, id := range last {
+		key := removedKey(system)
+		if err := b.Set(key, putNumber(key, uint64(id)), nil); err != nil {
+			return err
+		}
+	}
+	if err := b.Set(keyFirst, putNumber(keyFirst, uint64(through)+1), nil); err != nil {
+		return err
+	}
+	if through == st.Head {
+		err := errors.Join(
+			b.Set(keyMirror, putNumber(keyMirror, st.MirrorSeq), nil),
+			b.Set(keyReceived, putNumber(keyReceived, uint64(st.LastReceived.UnixMilli())), nil))
+		if err != nil {
+			return err
+		}
+	}
+	if err := s.apply(b, pebble.Sync); err != nil {
+		return err
+	}
+	x := &s.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.remove(through, last)
+	st.First, st.Bytes = x.first, x.bytes
+	s.state.Store(&st) // under the lock: whoever no longer finds the events sees the new first
+	return nil
+}
+
+// deletionDelay is how long removed space may wait until the engine is made to give it back without further writes.
+const deletionDelay = 10 * time.Second
+
+// after is the first key behind all that begin with prefix.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"killfeed"
+)
+
+// disk is the file system below the engine. It keeps two promises that the engine does not make.
+//
+// A write that finds no space waits until there is some. The engine treats ENOSPC in the write-ahead log as the end, and
+// retries a failed flush without a pause; neither is needed when the write simply takes long.
+//
+// After a write or fsync failed for another reason, nothing is written, renamed or removed any more, so that the disk stays
+// as it is for whoever mends it.
+type disk struct {
+	vfs.FS
+	dir string
+	// minFree is the space below which the disk counts as full: room for the engine to flush what it has in memory.
+	minFree uint64
+
+	closing chan struct{} // closed when the store closes: what waits for space gives up
+
+	waiting atomic.Int64          // writes that wait for space
+	failure atomic.Pointer[error] // the first failure
+
+	measured atomic.Int64 // Unix nanoseconds of the last look at the free space
+	short    atomic.Bool  // the last look found less than minFree
+}
+
+const (
+	// measureEvery bounds how often the free space is looked at.
+	measureEvery = 250 * time.Millisecond
+	// retryEvery is how often a write that found no space is tried again.
+	retryEvery = 100 * time.Millisecond
+)
+
+func newDisk(fs vfs.FS, dir string, minFree uint64) *disk {
+	return &disk{FS: fs, dir: dir, minFree: minFree, closing: make(chan struct{})}
+}
+
+// health is nil, or what keeps the disk from being written to.
+func (d *disk) health() error {
+	if err := d.failed(); err != nil {
+		return err
+	}
+	if d.waiting.Load() > 0 {
+		return fmt.Errorf("%w: no space left in %s; free some, and writing goes on by itself", killfeed.ErrDiskFull, d.dir)
+	}
+	now := time.Now().UnixNano()
+	if last := d.measured.Load(); now-last > int64(measureEvery) && d.measured.CompareAndSwap(last, now) {
+		usage, err := d.GetDiskUsage(d.dir)
+		d.short.Store(err == nil && usage.AvailBytes < d.minFree) // a file system that cannot tell has space
+	}
+	if d.short.Load() {
+		return fmt.Errorf("%w: less than %d MiB left for %s; free some, and writing goes on by itself",
+			killfeed.ErrDiskFull, d.minFree>>20, d.dir)
+	}
+	return nil
+}
+
+// failed returns the failure that ended writing, wrapped in ErrFailed, or nil.
+func (d *disk) failed() error {
+	if p := d.failure.Load(); p != nil {
+		return fmt.Errorf("%w: nothing is written any more; look at the disk, then restart: %w", killfeed.ErrFailed, *p)
+	}
+	return nil
+}
+
+// fail ends writing. Only the first cause is kept.
+func (d *disk) fail(err error) {
+	d.failure.CompareAndSwap(nil, &err)
+}
+
+// attempt runs a changing operation, again and again while there is no space. Any other error ends writing when fatal is
+// set.
+func (d *disk) attempt(what string, fatal bool, op func() error) error {
+	for waited := false; ; waited = true {
+		if p := d.failure.Load(); p != nil {
+			return fmt.Errorf("%s is refused after an earlier failure: %w", what, *p)
+		}
+		err := op()
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			if !waited {
+				d.waiting.Add(1)
+				defer d.waiting.Add(-1)
+			}
+			select {
+			case <-time.After(retryEvery):
+				continue
+			case <-d.closing:
+				d.fail(fmt.Errorf("%s: closed while waiting for space: %w", what, err))
+				return err
+			}
+		}
+		if err != nil && fatal {
+			d.fail(fmt.Errorf("%s: %w", what, err))
+		}
+		return err
+	}
+}
+
+func (d *disk) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
+	err = d.attempt("creating "+name, true, func() (err error) { f, err = d.FS.Create(name, c); return err })
+	return d.wrap(f, name, err)
+}
+
+func (d *disk) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (f vfs.File, err error) {
+	err = d.attempt("opening "+name, true, func() (err error) { f, err = d.FS.OpenReadWrite(name, c, opts...); return err })
+	return d.wrap(f, name, err)
+}
+
+func (d *disk) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
+	err = d.attempt("reusing "+from, true, func() (err error) { f, err = d.FS.ReuseForWrite(from, to, c); return err })
+	return d.wrap(f, to, err)
+}
+
+func (d *disk) OpenDir(name string) (vfs.File, error) {
+	f, err := d.FS.OpenDir(name)
+	return d.wrap(f, name, err)
+}
+
+func (d *disk) Link(from, to string) error {
+	return d.attempt("linking "+to, true, func() error { return d.FS.Link(from, to) })
+}
+
+func (d *disk) Rename(from, to string) error {
+	return d.attempt("renaming "+from, true, func() error { return d.FS.Rename(from, to) })
+}
+
+func (d *disk) MkdirAll(name string, perm os.FileMode) error {
+	return d.attempt("making "+name, true, func() error { return d.FS.MkdirAll(name, perm) })
+}
+
+// Remove and RemoveAll may fail without harm: what could not be removed is tried again at the next open.
+func (d *disk) Remove(name string) error {
+	return d.attempt("removing "+name, false, func() error { return d.FS.Remove(name) })
+}
+
+func (d *disk) RemoveAll(name string) error {
+	return d.attempt("removing "+name, false, func() error { return d.FS.RemoveAll(name) })
+}
+
+// Unwrap returns the file system below, for the engine's own look at it.
+func (d *disk) Unwrap() vfs.FS { return d.FS }
+
+func (d *disk) wrap(f vfs.File, name string, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &diskFile{File: f, disk: d, name: name}, nil
+}
+
+// diskFile is a file open for writing.
+type diskFile struct {
+	vfs.File
+	disk *disk
+	name string
+}
+
+func (f *diskFile) Write(p []byte) (n int, err error) {
+	err = f.disk.attempt("writing "+f.name, true, func() error {
+		m, err := f.File.Write(p[n:]) // a short write keeps what went through
+		n += m
+		return err
+	})
+	return n, err
+}
+
+func (f *diskFile) WriteAt(p []byte, at int64) (n int, err error) {
+	err = f.disk.attempt("writing "+f.name, true, func() error {
+		m, err := f.File.WriteAt(p[n:], at+int64(n))
+		n += m
+		return err
+	})
+	return n, err
+}
+
+// Preallocate is an optimization. Without space it is left out, and the writes wait for themselves.
+func (f *diskFile) Preallocate(offset, length int64) error {
+	if err := f.File.Preallocate(offset, length); !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	return nil
+}
+
+// Sync, SyncData and SyncTo are never tried again: after a failed fsync the kernel may have dropped the pages and marked
+// them clean, and a second one would succeed without them. This holds for ENOSPC too.
+func (f *diskFile) Sync() error { return f.synced(f.File.Sync()) }
+
+func (f *diskFile) SyncData() error { return f.synced(f.File.SyncData()) }
+
+func (f *diskFile) SyncTo(length int64) (bool, error) {
+	full, err := f.File.SyncTo(length)
+	return full, f.synced(err)
+}
+
+func (f *diskFile) synced(err error) error {
+	if err != nil {
+		f.disk.fail(fmt.Errorf("fsync of %s: %w", f.name, err))
+	}
+	return err
+}

@@ -1,0 +1,151 @@
+package killfeed
+
+import "time"
+
+// Store keeps the log, its indexes and the clients' offsets. A Feed owns one Store and is its only writer; the rules live in
+// the Feed, the bytes in the Store.
+//
+// Commit, Remove and Close are called by one goroutine at a time. All other methods may be called at any time by any
+// number of goroutines, also during a Commit, and see either all of a committed batch or nothing of it.
+type Store interface {
+	// State describes the log as of the last successful Commit or Remove. It costs no I/O.
+	State() State
+
+	// Commit makes the batch durable, all of it or nothing, and then visible. When it returns nil the batch survives the
+	// end of the process and of the machine. On an error the batch may or may not be stored (the caller must find out
+	// by State) unless the error is ErrDiskFull without ErrOutcomeUnknown: then nothing was stored.
+	//
+	// Events carry ids that follow State().Head without a hole, and receipt times that never fall.
+	Commit(b *Batch) error
+
+	// Known looks up what the log has of a killmail id. A killmail id stays known for ever, also after its events were
+	// removed.
+	Known(killmailID int64) (Known, bool, error)
+
+	// Find appends to dst the entries of q's topics in ascending order of event id. An event on several of the topics
+	// has one entry for each, in the order of q.Positions. It stops before the event that would be number q.Max+1.
+	// Entries above q.Through are left out.
+	Find(dst []Entry, q Query) ([]Entry, error)
+
+	// Read yields the events of ids, which ascend, in that order. A record that is damaged or gone is yielded as a
+	// *DamageError beside an Event that has only its ID. Events are the caller's to keep.
+	Read(ids []EventID, yield func(Event, error) bool) error
+
+	// Removed returns the greatest removed event id that was on topic t: exactly for KindSystem and KindAll; for other
+	// kinds the greatest removed id of all.
+	Removed(t Topic) EventID
+
+	// ReceivedFrom returns the first kept event received at t or later, or the head + 1.
+	ReceivedFrom(t time.Time) (EventID, error)
+
+	// Excess returns the greatest event id that has to go so that the kept events take at most maxBytes, or 0.
+	Excess(maxBytes int64) EventID
+
+	// Remove deletes all events up to and including through, with their index entries, durably, and gives their space
+	// back in the background. Known stays. It is only called by the collector, in steps of at most a few ten thousand
+	// events.
+	Remove(through EventID) error
+
+	// Clients yields every stored client; it is called once, when a Feed opens.
+	Clients(yield func(ClientRecord) bool) error
+
+	// Health returns nil, or why writing does not work at the moment: ErrDiskFull (passes by itself) or ErrFailed
+	// (does not). Reading works in both cases.
+	Health() error
+
+	// Close ends all background work. Anything written behind was given to Commit before.
+	Close() error
+}
+
+// State is the state of a log.
+type State struct {
+	Epoch Epoch
+	// First is the first kept event, or Head+1 when none is kept.
+	First EventID
+	// Head is the last event id given out, 0 when none was. The specification calls it killmail_seq.
+	Head EventID
+	// MirrorSeq is the running count of killmails that came first-time and without the backfill mark.
+	MirrorSeq uint64
+	// LastReceived is the receipt time of the event Head.
+	LastReceived time.Time
+	// Bytes is the size of the kept events as stored, before compression.
+	Bytes int64
+}
+
+// Batch is what one group commit writes.
+type Batch struct {
+	// Events are new events with the topics to index each under (KindAll excepted, which needs no index).
+	Events []NewEvent
+	// Offsets are set as given, also backwards. Later entries for the same client and topic win.
+	Offsets []Offset
+	// Seen updates the clients' times.
+	Seen []ClientSeen
+	// Gone are clients to delete with all their offsets. They are deleted before Offsets and Seen are applied.
+	Gone []string
+}
+
+// Empty tells whether there is nothing to write.
+func (b *Batch) Empty() bool {
+	return len(b.Events)+len(b.Offsets)+len(b.Seen)+len(b.Gone) == 0
+}
+
+// NewEvent is an event to be stored.
+type NewEvent struct {
+	Event
+	Topics []Topic
+	// Known is what the log shall know of the killmail id from now on; ignored without one.
+	Known Known
+}
+
+// Known is what the log remembers of a killmail id, for ever.
+type Known struct {
+	// First is the event that brought the killmail; Latest the newest version of it (First, or an update event).
+	First, Latest EventID
+	// Digest is the richness of the newest version: see Killmail.Digest.
+	Digest Digest
+}
+
+// Offset is a client's position on one topic: the last event id it has committed.
+type Offset struct {
+	Client string
+	Topic  Topic
+	At     EventID
+}
+
+// ClientSeen is the bookkeeping of a client. Times are whole milliseconds UTC.
+type ClientSeen struct {
+	Client      string
+	Created, At time.Time
+}
+
+// ClientRecord is a stored client.
+type ClientRecord struct {
+	ClientSeen
+	Offsets map[Topic]EventID
+}
+
+// Query asks a Store for index entries.
+type Query struct {
+	// Positions are the topics, each with its own start. Topics are distinct.
+	Positions []Position
+	// Through is the last event id to look at.
+	Through EventID
+	// Max bounds the number of distinct events; it is at least 1.
+	Max int
+}
+
+// Position is a place on a topic: the events above After are asked for.
+type Position struct {
+	Topic Topic
+	After EventID
+}
+
+// Entry is an index entry: what can be told of an event without reading it.
+type Entry struct {
+	ID EventID
+	// Position is the index in Query.Positions of the topic that the event was found on.
+	Position int32
+	Marks    Marks
+	// KilledAt is the killmail's own time in Unix seconds, 0 when it does not tell.
+	KilledAt int64
+}
