@@ -37,6 +37,9 @@ type client struct {
 
 	seen atomic.Int64 // Unix milliseconds on the feed's clock; written by anybody
 
+	// plan is what the last read was on, owned by who has the turn. Its offsets are those in the map below.
+	plan []planned
+
 	// Owned by the ledger's goroutine.
 	created, saved int64 // Unix milliseconds; saved is the seen that the store has, 0 when it has none
 
@@ -44,6 +47,21 @@ type client struct {
 	offsets map[Topic]*offset
 	dirty   []Topic
 	gone    bool // deleted: whoever gets its turn looks the name up again
+}
+
+// planned is a topic of a read, looked up.
+type planned struct {
+	topic Topic
+	o     *offset
+}
+
+// set sets an offset. The caller holds mu. An offset that is there is changed in place: plans point at it.
+func (c *client) set(t Topic, v offset) {
+	if o := c.offsets[t]; o != nil {
+		*o = v
+	} else {
+		c.offsets[t] = &v
+	}
 }
 
 // offset is the position of a client on one topic.

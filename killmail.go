@@ -51,10 +51,6 @@ const (
 // *InvalidError, and ErrNeedsESI as well when there is no body. The result keeps nothing of data.
 func ParseItem(data []byte) (*Killmail, error) {
 	var p parser
-	var ids [2][64]uint64 // so that ordinary killmails need no memory for what is noted
-	var drop [2][4]span
-	p.top.attackers, p.body.attackers = ids[0][:0], ids[1][:0]
-	p.top.drop, p.body.drop = drop[0][:0], drop[1][:0]
 	if err := p.read(&p.top, data); err != nil {
 		return nil, err
 	}
@@ -70,9 +66,6 @@ func NewKillmail(systemID uint32, data []byte) (*Killmail, error) {
 		return nil, invalid("system_id", strconv.FormatUint(uint64(systemID), 10), wantSystem)
 	}
 	var p parser
-	var ids [64]uint64
-	var drop [4]span
-	p.body.attackers, p.body.drop = ids[:0], drop[:0]
 	if err := p.read(&p.body, data); err != nil {
 		return nil, err
 	}
@@ -205,6 +198,9 @@ const (
 func (p *parser) system(body *object, given uint32) (uint32, error) {
 	if given == 0 {
 		own, err := p.integer(body.solarSystemID, "solar_system_id", MaxID, wantSystem)
+		if own == 0 && err == nil {
+			err = invalid("solar_system_id", "", wantSystem)
+		}
 		return uint32(own), err
 	}
 	if !p.absent(body.solarSystemID) {
@@ -337,7 +333,7 @@ func (o *object) topics(system uint32, labels []string) []Topic {
 			}
 		}
 	} else {
-		seen := make(map[uint64]struct{}, len(o.attackers)/2)
+		seen := make(map[uint64]struct{}, min(len(o.attackers)/2, maxParticipants))
 		for _, id := range victim {
 			seen[id] = struct{}{}
 		}
@@ -374,6 +370,9 @@ func digest(hash, zkb bool, labels []string) (d Digest) {
 	var room [16]string
 	sorted := append(room[:0], labels...)
 	slices.Sort(sorted)
-	crc := crc32.Checksum([]byte(strings.Join(sorted, "\x00")), crc32.MakeTable(crc32.Castagnoli))
-	return d | digestLabels | Digest(crc)
+	joined := append(make([]byte, 0, 128), sorted[0]...)
+	for _, label := range sorted[1:] {
+		joined = append(append(joined, 0), label...)
+	}
+	return d | digestLabels | Digest(crc32.Checksum(joined, crc32.MakeTable(crc32.Castagnoli)))
 }

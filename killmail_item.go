@@ -49,6 +49,9 @@ func (p *parser) item() (*Killmail, error) {
 			return nil, err
 		}
 	}
+	if o == &p.pack {
+		return nil, invalid("package", p.show(o.at), "an object with the member killmail")
+	}
 	return nil, invalid("solar_system_id", "",
 		wantSystem+`; what is no killmail of the game is sent as {"system_id":…,"killmail":{…}}`)
 }

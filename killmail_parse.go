@@ -145,7 +145,7 @@ func (p *parser) inner(o *object, w wrapper) {
 		o.inner = p.value()
 		return
 	}
-	*child = object{attackers: child.attackers[:0], drop: child.drop[:0]}
+	*child = object{}
 	p.object(child)
 	o.inner = child.at
 }
@@ -182,6 +182,7 @@ func (p *parser) attackers(o *object) {
 		p.skip()
 		return
 	}
+	o.attackers = slices.Grow(o.attackers, 32) // half of all killmails have one or two attackers, of five ids each
 	p.open()
 	for n := 0; p.element(n); n++ {
 		a := p.participant()

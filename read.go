@@ -173,7 +173,9 @@ func (f *Feed) ReadAfter(ctx context.Context, after Cursor, r Read) (Answer, err
 		return Answer{}, err
 	}
 	at, gap := f.place(after)
-	s := scan{feed: f, read: r, limit: r.Limit, gap: gap}
+	s := f.newScan(r, r.Limit)
+	defer s.free()
+	s.gap = gap
 	for _, t := range topics {
 		s.positions = append(s.positions, position{topic: t, at: at})
 	}
@@ -193,17 +195,18 @@ func (f *Feed) ReadAfter(ctx context.Context, after Cursor, r Read) (Answer, err
 
 // fetch is Fetch and Next.
 func (f *Feed) fetch(ctx context.Context, name string, r Read, limit int) (Answer, error) {
-	topics, err := distinct(r.Topics)
-	if err != nil {
+	if len(r.Topics) == 0 || len(r.Topics) > MaxTopics { // before a client is made
+		_, err := distinct(r.Topics)
 		return Answer{}, err
 	}
-	if err := CheckClientName(name); err != nil {
-		return Answer{}, err
+	if r.Wait <= 0 {
+		f.stats.fetches.Add(1)
+		return f.counted(f.look(ctx, name, r, limit))
 	}
 	from := r.From
-	return f.waitFor(ctx, r.Wait, topics, func() (Answer, error) {
+	return f.waitFor(ctx, r.Wait, r.Topics, func() (Answer, error) {
 		r.From, from = from, nil // only the first look moves the client
-		return f.look(ctx, name, r, topics, limit)
+		return f.look(ctx, name, r, limit)
 	})
 }
 
@@ -245,30 +248,39 @@ func (f *Feed) counted(ans Answer, err error) (Answer, error) {
 }
 
 // look is one fetch of a client: it takes the client's turn, reads, and commits.
-func (f *Feed) look(ctx context.Context, name string, r Read, topics []Topic, limit int) (Answer, error) {
+func (f *Feed) look(ctx context.Context, name string, r Read, limit int) (Answer, error) {
 	if r.Peek {
-		return f.peek(name, r, topics, limit)
+		return f.peek(name, r, limit)
 	}
 	c, err := f.take(ctx, name, true)
 	if err != nil {
 		return Answer{}, err
 	}
 	defer c.release()
-	s := scan{feed: f, read: r, limit: limit}
+	s := f.newScan(r, limit)
+	defer s.free()
 	if r.From != nil {
 		at, gap := f.place(*r.From)
+		topics, err := distinct(r.Topics)
+		if err != nil {
+			return Answer{}, err
+		}
 		if err := f.move(ctx, c, topics, func() (EventID, error) { return at, nil }); err != nil {
 			return Answer{}, err
 		}
 		s.gap = gap
 	}
-	var unused []Topic
-	s.positions, unused = c.positions(topics)
-	if len(unused) > 0 {
-		if err := f.begin(ctx, c, unused, r.Start); err != nil {
+	if !c.again(s, r.Topics) {
+		topics, err := distinct(r.Topics)
+		if err != nil {
 			return Answer{}, err
 		}
-		s.positions, _ = c.positions(topics)
+		if unused := c.positions(s, topics); len(unused) > 0 {
+			if err := f.begin(ctx, c, unused, r.Start); err != nil {
+				return Answer{}, err
+			}
+			c.positions(s, topics)
+		}
 	}
 	ans, err := s.run()
 	if err != nil {
@@ -282,11 +294,19 @@ func (f *Feed) look(ctx context.Context, name string, r Read, topics []Topic, li
 }
 
 // peek reads as the client would, without making or moving anything.
-func (f *Feed) peek(name string, r Read, topics []Topic, limit int) (Answer, error) {
-	s := scan{feed: f, read: r, limit: limit}
+func (f *Feed) peek(name string, r Read, limit int) (Answer, error) {
+	if err := CheckClientName(name); err != nil {
+		return Answer{}, err
+	}
+	topics, err := distinct(r.Topics)
+	if err != nil {
+		return Answer{}, err
+	}
+	s := f.newScan(r, limit)
+	defer s.free()
 	unused := topics
 	if c := f.clients.get(name); c != nil && r.From == nil {
-		s.positions, unused = c.positions(topics)
+		unused = c.positions(s, topics)
 	}
 	start, err := r.Start.after(f.store)
 	if err != nil {
@@ -352,19 +372,45 @@ type position struct {
 	lost EventID // the greatest removed event on the topic, when it was unread
 }
 
-// positions returns where the client stands on the topics, and the topics it has not used.
-func (c *client) positions(topics []Topic) (ps []position, unused []Topic) {
-	ps = make([]position, 0, len(topics))
+// positions sets where the client stands on the topics, which are distinct, and returns those that it has not used.
+func (c *client) positions(s *scan, topics []Topic) (unused []Topic) {
+	s.positions = s.positions[:0]
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range topics {
 		if o := c.offsets[t]; o != nil {
-			ps = append(ps, position{topic: t, at: o.at, clear: o.clear, o: o})
+			s.positions = append(s.positions, position{topic: t, at: o.at, clear: o.clear, o: o})
 		} else {
 			unused = append(unused, t)
 		}
 	}
-	return ps, unused
+	if len(unused) == 0 && !s.read.Peek {
+		c.plan = c.plan[:0]
+		for _, p := range s.positions {
+			c.plan = append(c.plan, planned{p.topic, p.o})
+		}
+	}
+	return unused
+}
+
+// again sets the positions when the topics are those of the call before, which is how most clients poll: it saves looking
+// each of them up, and looking for doubles. The caller has the client's turn.
+func (c *client) again(s *scan, topics []Topic) bool {
+	if len(topics) != len(c.plan) {
+		return false
+	}
+	for i, p := range c.plan {
+		if topics[i] != p.topic {
+			return false
+		}
+	}
+	s.positions = s.positions[:0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.plan {
+		s.positions = append(s.positions, position{topic: p.topic, at: p.o.at, clear: p.o.clear, o: p.o})
+	}
+	return true
 }
 
 // scan is one read of the log.
@@ -377,6 +423,34 @@ type scan struct {
 
 	through EventID // everything up to here was returned or passed over
 	first   EventID // the first returned event, 0 when none
+
+	// Room that is used again by the next scan.
+	query   Query
+	entries []Entry
+	ids     []EventID
+}
+
+// newScan returns an empty scan; free gives it back.
+func (f *Feed) newScan(r Read, limit int) *scan {
+	s, ok := f.scans.Get().(*scan)
+	if !ok {
+		s = &scan{}
+	}
+	s.feed, s.read, s.limit = f, r, limit
+	return s
+}
+
+func (s *scan) free() {
+	const most = 4096 // entries: what a large read needed is not kept for the many small ones
+	f := s.feed
+	if cap(s.entries) > most || cap(s.positions) > most {
+		return
+	}
+	clear(s.positions)
+	*s = scan{
+		positions: s.positions[:0], query: Query{Positions: s.query.Positions[:0]}, entries: s.entries[:0], ids: s.ids[:0],
+	}
+	f.scans.Put(s)
 }
 
 func (s *scan) reset() {
@@ -402,20 +476,20 @@ func (s *scan) run() (Answer, error) {
 
 func (s *scan) runAt(st State) (Answer, error) {
 	ans := Answer{Head: st.Head, Gap: s.lostTo(st)}
-	q := Query{Through: st.Head, Max: s.page()}
-	for _, p := range s.positions {
+	q := &s.query
+	q.Positions, q.Through, q.Max = q.Positions[:0], st.Head, s.page()
+	for i := range s.positions {
+		p := &s.positions[i]
 		q.Positions = append(q.Positions, Position{Topic: p.topic, After: max(p.at, p.clear, p.lost)})
 	}
-	var (
-		entries []Entry // of the events that were looked at so far
-		ids     []EventID
-		err     error
-	)
+	entries, ids := s.entries[:0], s.ids[:0] // entries are of all events that were looked at
+	defer func() { s.entries, s.ids = entries, ids }()
+	var err error
 	// Look at index entries until the limit is known to be exceeded or nothing is left.
 	var passed int
 	for looked := 0; ; {
 		from := len(entries)
-		if entries, err = s.feed.store.Find(entries, q); err != nil {
+		if entries, err = s.feed.store.Find(entries, *q); err != nil {
 			return Answer{}, fmt.Errorf("reading the index: %w", err)
 		}
 		var last EventID
@@ -617,7 +691,7 @@ func (f *Feed) move(ctx context.Context, c *client, topics []Topic, to func() (E
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for _, t := range topics {
-			c.offsets[t] = &offset{at: at}
+			c.set(t, offset{at: at})
 		}
 	}
 	if f.store.Health() == nil {
@@ -702,11 +776,11 @@ func (f *Feed) Commit(ctx context.Context, name string, offsets map[Topic]EventI
 			for t, id := range now {
 				o := c.offsets[t]
 				if o == nil {
-					o = &offset{}
-					c.offsets[t] = o
 					f.hold(id)
+					c.set(t, offset{at: id})
+				} else {
+					o.at, o.dirty = id, false
 				}
-				o.at, o.dirty = id, false
 			}
 		},
 	})

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// side is one server with what is asked of it.
+type side struct {
+	name   string
+	server *server
+	status int
+	path   func(i int) string
+	before func() error // before each round
+	loads  []load
+}
+
+// compare loads the sides in turns.
+func (b *bench) compare(ctx context.Context, sides ...*side) error {
+	for round := range b.rounds + 1 {
+		for _, s := range sides {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if s.before != nil {
+				if err := s.before(); err != nil {
+					return fmt.Errorf("%s: %w", s.name, err)
+				}
+			}
+			l, err := s.server.drive(b.conns, b.round, func(i int) []byte { return get(s.path(i)) }, func(_, status int, body []byte) error {
+				if status == 204 && s.status == 200 {
+					return errEnough // everything is read
+				}
+				if status != s.status {
+					return fmt.Errorf("%s answered %d, want %d: %s", s.name, status, s.status, body)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if round > 0 {
+				s.loads = append(s.loads, l)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *side) rate() float64 { return median(s.rates()) }
+
+func (s *side) rates() (vs []float64) {
+	for _, l := range s.loads {
+		vs = append(vs, l.rate)
+	}
+	return vs
+}
+
+func (s *side) cpu() float64 {
+	var vs []float64
+	for _, l := range s.loads {
+		vs = append(vs, float64(l.cpu.Nanoseconds())/1000)
+	}
+	return median(vs)
+}
+
+// against is the result line of two sides. The ratio is that of the rates; that of processor time stands beside it, because
+// it does not count what the load side takes of the machine.
+func (s *side) against(y *side, name string, least float64) result {
+	r := s.rate() / y.rate()
+	return result{
+		Measure: name, Ours: perSecond(s.rate()), Yardstick: perSecond(y.rate()), Ratio: r,
+		Want: fmt.Sprintf("at least %.2f", least), Met: r >= least,
+		Note: fmt.Sprintf("server CPU %.1f against %.1f us a request (%.2f), spread %.0f%% and %.0f%%",
+			s.cpu(), y.cpu(), y.cpu()/s.cpu(), 100*spread(s.rates()), 100*spread(y.rates())),
+	}
+}
+
+func (b *bench) yardstick(ctx context.Context, kind string, env ...string) (*server, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range append(env, "YARDSTICK="+kind) {
+		name, value, _ := strings.Cut(e, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return nil, err
+		}
+	}
+	return b.start(ctx, self, "yardstick")
+}
+
+// caughtUp makes the bench's clients stand at the head, on ten systems each.
+func (b *bench) caughtUp(s *server) error { return b.seek(s, "latest") }
+
+// seek moves all of the bench's clients.
+func (b *bench) seek(s *server, to string) error {
+	ids, _ := hotSystems()
+	for i := range b.conns {
+		body, _ := json.Marshal(map[string]any{"to": to, "systems": ids})
+		status, answer, err := s.send("POST", fmt.Sprintf("/api/clients/bench-%d/seek", i), string(body))
+		if err != nil {
+			return err
+		}
+		if status != 200 {
+			return fmt.Errorf("seek answered %d: %s", status, answer)
+		}
+	}
+	return nil
+}
+
+// idle measures next with nothing new.
+func idle(ctx context.Context, b *bench) ([]result, error) {
+	bare, err := b.yardstick(ctx, "bare")
+	if err != nil {
+		return nil, err
+	}
+	defer bare.stop()
+	queried, err := b.yardstick(ctx, "query")
+	if err != nil {
+		return nil, err
+	}
+	defer queried.stop()
+	path := func(i int) string { return "/api/killfeed/next?" + query(i) }
+	sides := []*side{
+		{name: "bare", server: bare, status: 204, path: path},
+		{name: "query", server: queried, status: 204, path: path},
+	}
+	for _, n := range []int{1000, b.events} {
+		dir, err := b.log(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		s, err := b.serve(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		defer s.stop()
+		if err := b.caughtUp(s); err != nil {
+			return nil, err
+		}
+		sides = append(sides, &side{name: fmt.Sprint(n), server: s, status: 204, path: path})
+	}
+	if err := b.compare(ctx, sides...); err != nil {
+		return nil, err
+	}
+	empty, query, small, large := sides[0], sides[1], sides[2], sides[3]
+	of := fmt.Sprintf("next, nothing new, %d stored, against ", b.events)
+	bareLine := large.against(empty, of+"a bare 204 handler", 0)
+	bareLine.Want = ""
+	same := large.against(small, fmt.Sprintf("next, nothing new, %d stored, against 1000 stored", b.events), 0.85)
+	same.Want = "within 15 %"
+	same.Met = same.Ratio >= 0.85 && same.Ratio <= 1/0.85
+	return []result{large.against(query, of+"a handler that reads the query", 0.80), bareLine, same}, nil
+}
+
+// next measures next with a new event.
+func next(ctx context.Context, b *bench) ([]result, error) {
+	dir, err := b.log(ctx, b.events)
+	if err != nil {
+		return nil, err
+	}
+	ours, err := b.serve(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer ours.stop()
+	// A few thousand events come in anew, so that they are what the server holds of the newest.
+	if err := b.feed(ours, 6000); err != nil {
+		return nil, err
+	}
+	status, answer, err := ours.get("/api/status")
+	if err != nil || status != 200 {
+		return nil, fmt.Errorf("status answered %d: %w", status, err)
+	}
+	var st struct {
+		Log struct {
+			Head int `json:"head"`
+		} `json:"log"`
+	}
+	if err := json.Unmarshal(answer, &st); err != nil {
+		return nil, err
+	}
+	from := fmt.Sprint(st.Log.Head - 5999)
+	if err := b.seek(ours, from); err != nil {
+		return nil, err
+	}
+	status, body, err := ours.get("/api/killfeed/next?" + query(0) + "&commit=manual")
+	if err != nil || status != 200 {
+		return nil, fmt.Errorf("next answered %d: %w", status, err)
+	}
+	file := filepath.Join(b.work, "body.json")
+	if err := os.WriteFile(file, body, 0o600); err != nil {
+		return nil, err
+	}
+	yard, err := b.yardstick(ctx, "body", "YARDSTICK_BODY="+file)
+	if err != nil {
+		return nil, err
+	}
+	defer yard.stop()
+	path := func(i int) string { return "/api/killfeed/next?" + query(i) }
+	y := &side{name: "body", server: yard, status: 200, path: path}
+	o := &side{name: "next", server: ours, status: 200, path: path, before: func() error { return b.seek(ours, from) }}
+	if err := b.compare(ctx, y, o); err != nil {
+		return nil, err
+	}
+	return []result{o.against(y, fmt.Sprintf("next with a new event of %d bytes", len(body)), 0.60)}, nil
+}
+
+// feed posts n killmails.
+func (b *bench) feed(s *server, n int) error {
+	token, err := os.ReadFile(filepath.Join(b.work, fmt.Sprintf("log-%d", b.events), "admin.token"))
+	if err != nil {
+		return err
+	}
+	m := freshMaker()
+	for n > 0 {
+		var batch []byte
+		for range min(n, 500) {
+			batch = append(append(batch, m.Next().JSON...), '\n')
+			n--
+		}
+		c, err := dial(s.addr)
+		if err != nil {
+			return err
+		}
+		status, answer, err := c.do(append(fmt.Appendf(nil, "POST /api/killmails HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n",
+			bytes.TrimSpace(token), len(batch)), batch...))
+		c.Close()
+		if err != nil || status != 201 && status != 200 {
+			return fmt.Errorf("killmails answered %d %s: %w", status, answer[:min(len(answer), 200)], err)
+		}
+	}
+	return nil
+}
+
+// reopen measures how long a large log takes to be ready, and what memory the server then holds.
+func reopen(ctx context.Context, b *bench) ([]result, error) {
+	dir, err := b.log(ctx, b.events)
+	if err != nil {
+		return nil, err
+	}
+	var rs []result
+	var resident int64
+	for _, m := range []struct {
+		name  string
+		least time.Duration
+		end   func(*server) error
+	}{
+		{"clean", time.Second, (*server).stop},
+		{"after kill -9", 3 * time.Second, (*server).kill},
+	} {
+		var took []float64
+		for range b.rounds {
+			s, err := b.serve(ctx, dir)
+			if err != nil {
+				return nil, err
+			}
+			if err := b.feed(s, 2000); err != nil { // so that there is something to replay
+				return nil, err
+			}
+			if err := m.end(s); err != nil && m.name == "clean" {
+				return nil, err
+			}
+			start := time.Now()
+			if s, err = b.serve(ctx, dir); err != nil {
+				return nil, err
+			}
+			took = append(took, time.Since(start).Seconds())
+			resident = max(resident, s.rss())
+			if err := s.stop(); err != nil {
+				return nil, err
+			}
+		}
+		rs = append(rs, result{
+			Measure: fmt.Sprintf("open with %d events, %s", b.events, m.name), Ours: fmt.Sprintf("%.2f s", median(took)),
+			Yardstick: m.least.String(), Ratio: m.least.Seconds() / median(took), Want: "under " + m.least.String(),
+			Met: median(took) < m.least.Seconds(), Note: fmt.Sprintf("spread %.0f%%", 100*spread(took)),
+		})
+	}
+	const most = 400 << 20
+	return append(rs, result{
+		Measure: "resident memory after open", Ours: fmt.Sprintf("%d MB", resident>>20), Yardstick: "400 MB",
+		Ratio: most / float64(resident), Want: "under 400 MB", Met: resident < most,
+	}), nil
+}
