@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,19 +144,24 @@ func (l *ledger) run() {
 	}
 }
 
-// gather takes along what is waiting, without waiting for more: while one group is being fsynced the next one collects by
-// itself.
+// gather takes along what is waiting. It does not wait for more, but lets goroutines run that are ready to: those that the
+// last group woke are about to come back with their next request, and would miss this group by microseconds, so that every
+// other group would be of one.
 func (l *ledger) gather(group []*request) []*request {
-	bytes := 0
+	bytes, yields := 0, 0
 	for len(group) < maxGroup && bytes < maxGroupBytes {
-		for _, k := range group[len(group)-1].killmails {
-			bytes += len(k.JSON)
-		}
 		select {
 		case r := <-l.requests:
 			group = append(group, r)
+			for _, k := range r.killmails {
+				bytes += len(k.JSON)
+			}
+			yields = 0
 		default:
-			return group
+			if yields++; yields > 2 {
+				return group
+			}
+			runtime.Gosched()
 		}
 	}
 	return group
@@ -197,13 +203,29 @@ func (l *ledger) commit(group []*request) {
 	for _, r := range live {
 		if err != nil {
 			r.err = err
-		} else if r.apply != nil {
-			r.apply()
+		} else {
+			l.count(r.results)
+			if r.apply != nil {
+				r.apply()
+			}
 		}
 		close(r.done)
 	}
 	l.groups.Add(1)
 	l.grouped.Add(uint64(len(live)))
+}
+
+func (l *ledger) count(results []InsertResult) {
+	for _, r := range results {
+		switch {
+		case r.Duplicate:
+			l.duplicates.Add(1)
+		case r.Update:
+			l.updates.Add(1)
+		default:
+			l.inserted.Add(1)
+		}
+	}
 }
 
 // write commits the batch and rings the bells. After an error it asks the store what became of it: a write can fail and
@@ -260,15 +282,12 @@ func (l *ledger) insert(b *Batch, k *Killmail, marks Marks) (InsertResult, error
 				return InsertResult{}, err
 			}
 			if !improves {
-				l.duplicates.Add(1)
 				return InsertResult{EventID: known.First, Duplicate: true}, nil
 			}
-			l.updates.Add(1)
 			id := l.append(b, k, marks|MarkUpdate, known.First)
 			return InsertResult{EventID: id, Update: true}, nil
 		}
 	}
-	l.inserted.Add(1)
 	return InsertResult{EventID: l.append(b, k, marks, 0)}, nil
 }
 
