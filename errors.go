@@ -3,6 +3,7 @@ package killfeed
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Sentinels for what a caller can do something about. They are wrapped with what was tried.
@@ -43,7 +44,7 @@ func (e *InvalidError) Error() string {
 
 func invalid(param, value, want string) *InvalidError {
 	if len(value) > 64 {
-		value = value[:61] + "..."
+		value = strings.ToValidUTF8(value[:61], "") + "..." // the cut may go through a character
 	}
 	return &InvalidError{Param: param, Value: value, Want: want}
 }

@@ -32,7 +32,7 @@ type Feed struct {
 	bells     bells
 	ledger    ledger
 	stats     counters
-	scans     sync.Pool // of *scan
+	searches  sync.Pool // of *search
 
 	// opened anchors the feed's own clock: see now.
 	opened     time.Time // as the wall clock told it

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+
+	"killfeed"
+)
+
+// settings is everything that can be configured. A setting is a flag first: environment and file only fill flags that were
+// not given, so the flags below are the whole list and hold the defaults. What belongs to one call only (poll --limit,
+// --json) is a plain flag of its command and no setting.
+type settings struct {
+	config string
+
+	listen     string
+	data       string
+	memory     bool
+	retain     durationValue
+	retainMax  durationValue
+	maxBytes   sizeValue
+	clientTTL  durationValue
+	maxClients int
+	cache      sizeValue
+	logLevel   string
+	logFormat  string
+
+	server    string
+	tokenFile string
+}
+
+// defaultConfigFile is read when it exists and no other file is named.
+const defaultConfigFile = "killfeed.toml"
+
+// flags makes the flags of all settings, in the order in which they are shown.
+func (s *settings) flags() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("settings", pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.StringVar(&s.config, "config", "", "read settings from this TOML `file` (default killfeed.toml, if there is one)")
+
+	fs.StringVar(&s.listen, "listen", "127.0.0.1:4004",
+		"`address` to listen on, host:port; :4004 listens on every interface, port 0 takes a free one")
+	fs.StringVar(&s.data, "data", "killfeed-data", "`directory` of the log and of admin.token; made when missing")
+	fs.BoolVar(&s.memory, "memory", false, "keep the log in memory and lose it at the end; --data then holds only the token")
+	keep := killfeed.DefaultRetention()
+	s.retain = durationValue(keep.Retain)
+	fs.Var(&s.retain, "retain", "keep an event at least this long, even when every client has read it")
+	s.retainMax = durationValue(keep.Max)
+	fs.Var(&s.retainMax, "retain-max", "remove an event after this long, read or not; clients are told the gap; 0: never")
+	fs.Var(&s.maxBytes, "max-bytes", "remove the oldest events beyond this `size`, read or not, as in 500MB or 10GiB; 0: no limit")
+	s.clientTTL = durationValue(keep.ClientTTL)
+	fs.Var(&s.clientTTL, "client-ttl", "a client unseen for this long holds no events back; its offsets stay; 0: it holds for ever")
+	fs.IntVar(&s.maxClients, "max-clients", 100_000, "remember at most this `number` of clients")
+	s.cache = 64 << 20
+	fs.Var(&s.cache, "cache", "memory for the store's block cache")
+	fs.Var(choice(&s.logLevel, "info", "debug", "info", "warn", "error"), "log-level", "least level to log")
+	fs.Var(choice(&s.logFormat, "auto", "auto", "text", "json"), "log-format",
+		"how to log to standard error; auto: text on a terminal, else json")
+
+	fs.StringVar(&s.server, "server", "http://127.0.0.1:4004", "`URL` of the server to talk to")
+	fs.StringVar(&s.tokenFile, "token-file", "",
+		"`file` with the bearer token for the server (default <data>/admin.token, if readable and the server is on this machine)")
+	return fs
+}
+
+const configHelp = `Every setting is a flag, an environment variable and a key of the configuration file. For --retain-max:
+
+  flag         --retain-max 30d
+  environment  KILLFEED_RETAIN_MAX=30d
+  file         retain-max = "30d"       (retain_max works too)
+
+The flag wins over the environment, the environment over the file, the file over the default. An empty variable counts as
+not set. The file is the one named by --config or KILLFEED_CONFIG, or killfeed.toml in the working directory if there is
+one. Relative paths are relative to the working directory, wherever the file is. Unknown keys and unknown KILLFEED_
+variables are errors, so that a misspelt setting is never silently the default.
+
+Durations are Go's (90s, 15m, 24h) with days (30d, 1d12h). Sizes are bytes, KB, MB, GB, TB (powers of 1000) or KiB, MiB,
+GiB, TiB (powers of 1024).`
+
+// loadConfig fills the flags that were not given on the command line from env and then from the file, and returns where each
+// setting came from. It reports all faults at once.
+func loadConfig(flags *pflag.FlagSet, env []string) (origin map[string]string, err error) {
+	var (
+		faults []error
+		known  []string // names of settings
+	)
+	flags.VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+
+	vars := map[string]string{}
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "KILLFEED_") || value == "" || injected(name) {
+			continue
+		}
+		if !slices.ContainsFunc(known, func(k string) bool { return envName(k) == name }) {
+			names := make([]string, len(known))
+			for i, k := range known {
+				names[i] = envName(k)
+			}
+			faults = append(faults, fmt.Errorf("environment: unknown variable %s%s", name, didYouMean(name, names)))
+			continue
+		}
+		vars[name] = value
+	}
+
+	path := flags.Lookup("config")
+	if v, ok := vars["KILLFEED_CONFIG"]; ok && !path.Changed {
+		path.Value.Set(v)
+	}
+	file, keys, err := readConfigFile(path.Value.String(), known)
+	if err != nil {
+		faults = append(faults, err)
+	}
+
+	origin = map[string]string{}
+	flags.VisitAll(func(f *pflag.Flag) {
+		variable, inEnv := vars[envName(f.Name)]
+		key, inFile := keys[f.Name]
+		var from, value string
+		switch {
+		case f.Changed:
+			origin[f.Name] = "flag"
+			return
+		case inEnv:
+			from, value = "env "+envName(f.Name), variable
+		case inFile:
+			from, value = "file:"+file, key
+		default:
+			origin[f.Name] = "default"
+			return
+		}
+		origin[f.Name] = from
+		// Set on the value, not on the flag set: Changed keeps meaning "given on the command line".
+		if err := f.Value.Set(value); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %s: %w", from, f.Name, err))
+		}
+	})
+	return origin, errors.Join(faults...)
+}
+
+// readConfigFile reads the settings' values as text. An empty path means the default file, which need not exist.
+func readConfigFile(path string, known []string) (file string, values map[string]string, err error) {
+	optional := path == ""
+	if optional {
+		path = defaultConfigFile
+	}
+	text, err := os.ReadFile(path)
+	if optional && errors.Is(err, fs.ErrNotExist) {
+		return "", nil, nil
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("reading the configuration file: %w", err)
+	}
+	var doc map[string]any
+	if err := toml.Unmarshal(text, &doc); err != nil {
+		var at *toml.DecodeError
+		if errors.As(err, &at) {
+			row, column := at.Position()
+			return "", nil, fmt.Errorf("%s:%d:%d: %w", path, row, column, err)
+		}
+		return "", nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var faults []error
+	values = map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(doc)) {
+		name := strings.ReplaceAll(key, "_", "-")
+		if name == "config" || !slices.Contains(known, name) {
+			faults = append(faults, fmt.Errorf("%s: unknown key %q%s", path, key, didYouMean(name, known)))
+			continue
+		}
+		if _, twice := values[name]; twice {
+			faults = append(faults, fmt.Errorf("%s: %s is set twice, with a dash and with an underscore", path, name))
+		}
+		switch v := doc[key].(type) {
+		case string, bool, int64, float64:
+			values[name] = fmt.Sprint(v)
+		default:
+			faults = append(faults, fmt.Errorf("%s: %s: want a string, a number or true or false", path, key))
+		}
+	}
+	return path, values, errors.Join(faults...)
+}
+
+func envName(name string) string {
+	return "KILLFEED_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// injected tells variables that Kubernetes sets in every container beside a service called "killfeed". They are nobody's
+// misspelling, and refusing them would keep the program from starting there.
+func injected(name string) bool {
+	return name == "KILLFEED_PORT" || strings.HasPrefix(name, "KILLFEED_PORT_") ||
+		name == "KILLFEED_SERVICE_HOST" || strings.HasPrefix(name, "KILLFEED_SERVICE_PORT")
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"killfeed"
+)
+
+// reading holds the flags that poll and next share.
+type reading struct {
+	client     string
+	after      string
+	systems    []string
+	topics     []string
+	limit      int
+	wait       durationValue
+	commit     string
+	start      string
+	maxAge     durationValue
+	updates    bool
+	noBackfill bool
+	json, text bool
+}
+
+func (r *reading) addFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&r.client, "client", "", "read as this client: the server keeps its `name`'s offsets, and makes it on first use")
+	topicFlags(fs, &r.systems, &r.topics)
+	fs.Var(&r.wait, "wait", "when there is nothing, wait this long for an event, at most 60s")
+	fs.Var(choice(&r.commit, "auto", "auto", "manual"), "commit",
+		"auto: what is printed counts as read; manual: it comes again until the client commits or seeks")
+	fs.StringVar(&r.start, "start", "", "`where` a topic's first use begins: earliest (default), latest, an event id or an RFC 3339 time")
+	fs.Var(&r.maxAge, "max-age", "pass over killmails that are older than this; they count as read")
+	fs.BoolVar(&r.updates, "updates", false, "also print newer versions of killmails that the log has already")
+	fs.BoolVar(&r.noBackfill, "no-backfill", false, "pass over imported history; it counts as read")
+	fs.BoolVar(&r.json, "json", false, "print one JSON object a line (default when standard output is no terminal)")
+	fs.BoolVar(&r.text, "text", false, "print one line of text an event (default on a terminal)")
+}
+
+func topicFlags(fs *pflag.FlagSet, systems, topics *[]string) {
+	fs.StringSliceVar(systems, "system", nil, "solar system `id`; repeat it or separate several with commas")
+	fs.StringSliceVar(topics, "topic", nil, "`topic`: all, system:, character:, corporation:, alliance:, faction: or ship:<id>, "+
+		"label:<label>; repeatable")
+}
+
+// topicNames checks the topics here, so that a misspelt one is a usage error with the same words as the server's.
+func topicNames(systems, topics []string) ([]string, error) {
+	var names []string
+	for _, s := range systems {
+		id, ok := killfeed.ParseID(strings.TrimSpace(s))
+		if !ok {
+			return nil, usageError{killfeed.Invalid("--system", s, "a solar system's id, 1 to 2147483647")}
+		}
+		names = append(names, killfeed.System(id).String())
+	}
+	for _, s := range topics {
+		t, err := killfeed.ParseTopic(strings.TrimSpace(s))
+		if err != nil {
+			return nil, usageError{err}
+		}
+		names = append(names, t.String())
+	}
+	return names, nil
+}
+
+// request is the body of POST /api/killfeed and /api/killfeed/next. A body has room for thousands of topics; a URL has not.
+type request struct {
+	ClientID string   `json:"client_id,omitempty"`
+	After    string   `json:"after,omitempty"`
+	Topics   []string `json:"topics"`
+	Limit    int      `json:"limit,omitempty"`
+	Wait     int      `json:"wait,omitempty"`
+	Commit   string   `json:"commit,omitempty"`
+	Start    string   `json:"start,omitempty"`
+	MaxAge   int      `json:"max_age,omitempty"`
+	Updates  int      `json:"updates,omitempty"`
+	Backfill *int     `json:"backfill,omitempty"`
+}
+
+func (r *reading) request() (*request, error) {
+	topics, err := topicNames(r.systems, r.topics)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(topics) == 0:
+		return nil, usageError{hint(fmt.Errorf("nothing to read: no topic was named"), "add --system 30000142, or --topic all")}
+	case r.json && r.text:
+		return nil, usagef("--json and --text exclude each other")
+	case time.Duration(r.wait) > time.Minute:
+		return nil, usagef("--wait %s is too long: at most 60s", &r.wait)
+	}
+	if r.client != "" {
+		if err := killfeed.CheckClientName(r.client); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	q := &request{ClientID: r.client, After: r.after, Topics: topics, Limit: r.limit, Start: r.start,
+		Wait: seconds(r.wait), MaxAge: seconds(r.maxAge)}
+	if r.client != "" {
+		q.Commit = r.commit
+	}
+	if r.updates {
+		q.Updates = 1
+	}
+	if r.noBackfill {
+		q.Backfill = new(int)
+	}
+	return q, nil
+}
+
+// seconds rounds up: "wait a little" must not become "do not wait".
+func seconds(d durationValue) int { return int(math.Ceil(time.Duration(d).Seconds())) }
+
+func (a *app) pollCmd() *cobra.Command {
+	var r reading
+	c := &cobra.Command{
+		Use:   "poll --client NAME (--system ID | --topic TOPIC)...",
+		Short: "Print what a client has not had",
+		Long: `Ask a server once for the events that a client has not had on the topics, print them in order, and commit them. It
+is GET /api/killfeed for people.
+
+With --commit auto the server counts the events as read when it answers; with manual they come again until the client
+commits (POST /api/killfeed/commit) or is moved by 'killfeed clients seek'. With --after CURSOR instead of --client nothing
+is kept on the server; the following cursor is told on standard error.
+
+Events go to standard output; gaps (events that retention removed before they were read), and that there is more, are told
+on standard error. A line of text has: event id, when the log took it, when the loss was, system, ship type, victim,
+number of attackers, link.`,
+		Example: `  killfeed poll --client me --system 30000142,30002187 --limit 10
+  killfeed poll --client me --topic character:2112625428 --wait 30s --start latest
+  killfeed poll --client me --topic all --commit manual --json | jq .killmail.killmail_id
+  killfeed poll --after 0 --topic label:solo`,
+		Args: cobra.NoArgs,
+	}
+	r.addFlags(c.Flags())
+	c.Flags().IntVar(&r.limit, "limit", 0, "at most this `number` of events, 1 to 1000 (default 500)")
+	c.Flags().StringVar(&r.after, "after", "", "read after this `cursor` or event id, 0 being the beginning; with --client it moves the client there")
+	return a.command(c, clientSettings, func(ctx context.Context, _ []string) error { return a.poll(ctx, &r) })
+}
+
+func (a *app) poll(ctx context.Context, r *reading) error {
+	q, err := r.request()
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.client == "" && r.after == "" && r.start == "":
+		return usageError{hint(fmt.Errorf("nobody to read for"), "add --client NAME (any name), or --after CURSOR to read without one")}
+	case r.limit < 0 || r.limit > 1000:
+		return usagef("--limit %d is out of range: want 1 to 1000", r.limit)
+	}
+	server, err := a.newClient()
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Events []json.RawMessage `json:"events"`
+		Gap    *killfeed.Gap     `json:"gap"`
+		More   bool              `json:"more"`
+		Next   string            `json:"next"`
+	}
+	err = server.json(ctx, call{method: http.MethodPost, path: []string{"api", "killfeed"}, body: q}, &answer)
+	if err != nil {
+		return err
+	}
+	if answer.Gap != nil {
+		a.tellGap(answer.Gap)
+	}
+	for _, event := range answer.Events {
+		if err := a.printEvent(event, r); err != nil {
+			return err
+		}
+	}
+	if answer.More {
+		fmt.Fprintln(a.stderr, "more: repeat the command for the following events")
+	}
+	if answer.Next != "" {
+		fmt.Fprintln(a.stderr, "next: --after", answer.Next)
+	}
+	return nil
+}
+
+func (a *app) tellGap(g *killfeed.Gap) {
+	switch g.Reason {
+	case killfeed.GapEpoch:
+		fmt.Fprintln(a.stderr, "gap: the cursor is of another log; everything that this one keeps follows")
+	case killfeed.GapFuture:
+		fmt.Fprintln(a.stderr, "gap: the cursor is past the end of the log; reading goes on from the end")
+	case killfeed.GapDamaged:
+		fmt.Fprintf(a.stderr, "gap: events %d to %d are damaged on the server and cannot be read\n", g.From, g.To)
+	default:
+		fmt.Fprintf(a.stderr, "gap: events %d to %d were removed before they were read (%s)\n", g.From, g.To, g.Reason)
+	}
+}
+
+// printEvent prints one event as it came, or as a line of text.
+func (a *app) printEvent(event json.RawMessage, r *reading) error {
+	line := append([]byte(nil), event...)
+	if !r.json && (r.text || isTerminal(a.stdout)) {
+		line = describeEvent(event)
+	}
+	_, err := a.stdout.Write(append(line, '\n'))
+	return err
+}
+
+// describeEvent is an event as one line of text. A killmail may be any JSON object: what cannot be told is left out.
+func describeEvent(event []byte) []byte {
+	var e struct {
+		EventID    uint64          `json:"event_id"`
+		SystemID   uint32          `json:"system_id"`
+		ReceivedAt time.Time       `json:"received_at"`
+		Update     bool            `json:"update"`
+		Backfill   bool            `json:"backfill"`
+		Killmail   json.RawMessage `json:"killmail"`
+	}
+	if err := json.Unmarshal(event, &e); err != nil {
+		return event
+	}
+	var k struct {
+		ID     int64     `json:"killmail_id"`
+		Time   time.Time `json:"killmail_time"`
+		Victim struct {
+			Character   int64 `json:"character_id"`
+			Corporation int64 `json:"corporation_id"`
+			Alliance    int64 `json:"alliance_id"`
+			Ship        int64 `json:"ship_type_id"`
+		} `json:"victim"`
+		Attackers []struct{} `json:"attackers"`
+	}
+	_ = json.Unmarshal(e.Killmail, &k) // fills what has the right type
+
+	var b strings.Builder
+	fmt.Fprintf(&b, "%7d  %s", e.EventID, e.ReceivedAt.UTC().Format("2006-01-02 15:04:05"))
+	if !k.Time.IsZero() {
+		fmt.Fprintf(&b, "  killed %s", k.Time.UTC().Format("2006-01-02 15:04:05"))
+	}
+	fmt.Fprintf(&b, "  system %d", e.SystemID)
+	number := func(name string, id int64, sep string) {
+		if id > 0 {
+			fmt.Fprintf(&b, "%s%s %d", sep, name, id)
+		}
+	}
+	number("ship", k.Victim.Ship, "  ")
+	number("character", k.Victim.Character, "  ")
+	number("corporation", k.Victim.Corporation, "  ")
+	number("alliance", k.Victim.Alliance, "  ")
+	if n := len(k.Attackers); n > 0 {
+		fmt.Fprintf(&b, "  by %d", n)
+	}
+	if k.ID > 0 {
+		fmt.Fprintf(&b, "  https://zkillboard.com/kill/%d/", k.ID)
+	}
+	if e.Update {
+		b.WriteString("  update")
+	}
+	if e.Backfill {
+		b.WriteString("  backfill")
+	}
+	return []byte(b.String())
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"killfeed"
+	"killfeed/pebblestore"
+	"killfeed/web"
+)
+
+// stopTime is how long requests in flight may take to end when the server stops.
+const stopTime = 10 * time.Second
+
+func (a *app) serveCmd() *cobra.Command {
+	var addrFile string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: `Run the server: open the log in the data directory, or make one, and serve it over HTTP until SIGINT or SIGTERM.
+
+Reading is open to everybody who can reach the address. Inserting, collecting, and listing and deleting clients need the
+admin token, which is made at the first start in <data>/admin.token. The address answers at once: /livez with 200, all else
+with 503 until the log is open.
+
+Every minute the server removes events that every client has read and that are older than --retain; events older than
+--retain-max or beyond --max-bytes whoever has not read them. A client unseen for --client-ttl holds nothing back. Zero
+switches a limit off.`,
+		Example: `  killfeed serve
+  killfeed serve --listen :4004 --data /var/lib/killfeed --retain-max 90d --max-bytes 20GiB
+  KILLFEED_LOG_LEVEL=debug killfeed serve --memory`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&addrFile, "addr-file", "", "when serving, write the bound address to this `file`; for scripts with --listen 127.0.0.1:0")
+	return a.command(c, []string{
+		"listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients", "cache", "log-level", "log-format",
+	}, func(ctx context.Context, _ []string) error { return a.serve(ctx, addrFile) })
+}
+
+// serve starts with the address, so that it answers while the log is being opened: then the store, the feed on it, the API on
+// the feed. It stops from the other end: the requests and the collector first, then the feed, which closes the store.
+func (a *app) serve(ctx context.Context, addrFile string) (err error) {
+	log := a.logger()
+	listener, err := a.listen()
+	if err != nil {
+		return err
+	}
+	var gate web.Gate
+	server := web.NewServer(&gate, log)
+	stopped := context.AfterFunc(ctx, func() {
+		log.Info("stopping: no new requests, those in flight may end; a second signal stops at once", "cause", context.Cause(ctx))
+	})
+	defer stopped()
+	services, running := errgroup.WithContext(ctx) // ends with the first signal, or the first service that fails
+	services.Go(func() error { return serveHTTP(running, server, listener, log) })
+
+	feed, store, err := a.openFeed(log)
+	if err != nil {
+		services.Go(func() error { return err }) // ends the others
+		return services.Wait()
+	}
+	defer func() {
+		if closing := feed.Close(); closing != nil {
+			err = errors.Join(err, fmt.Errorf("closing the log: %w", closing))
+			return
+		}
+		log.Info("stopped; the log is closed", "head", uint64(feed.State().Head))
+	}()
+	if running.Err() == nil { // else it was stopped while the log was being opened
+		services.Go(func() error { return feed.Run(running) })
+		services.Go(func() error { return a.open(&gate, feed, store, listener.Addr(), addrFile, log) })
+	}
+	return services.Wait()
+}
+
+// open lets requests through to the feed and says so.
+func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, addr net.Addr, addrFile string, log *slog.Logger) error {
+	token, tokenFile, err := adminToken(a.settings.data, log)
+	if err != nil {
+		return err
+	}
+	api, err := web.New(feed, web.Config{
+		AdminToken: token, Version: version(), Retention: a.retention(), Logger: log,
+		Collectors: []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "killfeed_store_disk_bytes", Help: "Space that the store takes on its file system.",
+		}, func() float64 { return float64(store.DiskBytes()) })},
+	})
+	if err != nil {
+		return err
+	}
+	gate.Open(api)
+	if a.settings.logFormat == "json" { // whoever reads that wants nothing else
+		log.Info("serving", "version", version(), "url", urlOf(addr), "data", a.settings.data, "token_file", tokenFile)
+	} else {
+		a.banner(addr, feed.State(), tokenFile)
+	}
+	if addrFile != "" {
+		return writeAddr(addrFile, addr)
+	}
+	return nil
+}
+
+// listen opens the address. A port that is taken is by far the commonest reason for a server not to start.
+func (a *app) listen() (net.Listener, error) {
+	listener, err := net.Listen("tcp", a.settings.listen)
+	switch {
+	case err == nil:
+		return listener, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, hint(fmt.Errorf("cannot listen on %s: the address is in use", a.settings.listen),
+			"another killfeed may be running already; stop it, or choose another port with --listen 127.0.0.1:4005")
+	case errors.Is(err, syscall.EACCES):
+		return nil, hint(fmt.Errorf("cannot listen on %s: %w", a.settings.listen, err), "choose a port above 1023 with --listen")
+	}
+	return nil, hint(fmt.Errorf("cannot listen on %s: %w", a.settings.listen, err),
+		"--listen wants host:port of this machine, as in 127.0.0.1:4004 or :4004")
+}
+
+// serveHTTP serves until ctx ends, then lets requests in flight end: long polls are answered at once.
+func serveHTTP(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
+	var group errgroup.Group
+	served := make(chan struct{})
+	group.Go(func() error {
+		defer close(served)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
+		}
+		return nil
+	})
+	select {
+	case <-served:
+	case <-ctx.Done():
+		limit, cancel := context.WithTimeout(context.Background(), stopTime)
+		defer cancel()
+		if err := server.Shutdown(limit); err != nil {
+			log.Warn("requests were cut off because they did not end in time", "limit", stopTime)
+			server.Close()
+		}
+	}
+	return group.Wait()
+}
+
+// openFeed opens the log.
+func (a *app) openFeed(log *slog.Logger) (*killfeed.Feed, *pebblestore.Store, error) {
+	s := &a.settings
+	if s.memory { // there is no store there, but the token is
+		if err := os.MkdirAll(s.data, 0o750); err != nil {
+			return nil, nil, fmt.Errorf("making the data directory: %w", err)
+		}
+	}
+	store, err := pebblestore.Open(s.data, pebblestore.Options{Memory: s.memory, Cache: int64(s.cache), Logger: log})
+	if err != nil {
+		return nil, nil, lockedHint(err, "another killfeed runs on this directory; stop it, or choose another directory with --data")
+	}
+	feed, err := killfeed.Open(store, killfeed.Options{Retention: a.retention(), MaxClients: s.maxClients, Logger: log})
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return feed, store, nil
+}
+
+func (a *app) retention() killfeed.Retention {
+	s := &a.settings
+	return killfeed.Retention{
+		Retain: time.Duration(s.retain), Max: time.Duration(s.retainMax), MaxBytes: int64(s.maxBytes), ClientTTL: time.Duration(s.clientTTL),
+	}
+}
+
+// banner tells people where everything is. It goes to standard error beside the log.
+func (a *app) banner(addr net.Addr, st killfeed.State, tokenFile string) {
+	url, data := urlOf(addr), a.settings.data
+	if full, err := filepath.Abs(data); err == nil {
+		data = full
+	}
+	held := "no events yet"
+	if st.Head >= st.First {
+		held = fmt.Sprintf("events %d to %d", st.First, st.Head)
+	} else if st.Head > 0 {
+		held = fmt.Sprintf("no events kept, the last was %d", st.Head)
+	}
+	if a.settings.memory {
+		data += " (only the token: --memory keeps the log in memory and loses it at the end)"
+	}
+	reach := "only this machine can reach it"
+	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		reach = "everybody who can reach it may read; inserting needs the token"
+	}
+	fmt.Fprintf(a.stderr, `killfeed %s is serving
+  url        %s  (%s)
+  status     %s/api/status  %s/metrics  %s/api/openapi.json
+  data       %s
+  log        %s
+  token      %s
+  retention  %s
+  try        curl '%s/api/killfeed?client_id=me&topics=all&limit=1'
+`, version(), url, reach, url, url, url, data, held, tokenFile, retentionText(a.retention()), url)
+}
+
+// retentionText says in words what is kept.
+func retentionText(r killfeed.Retention) string {
+	d := func(d time.Duration) string { return formatDuration(d) }
+	parts := []string{"what every client has read goes at once"}
+	if r.Retain > 0 {
+		parts[0] = "what every client has read goes after " + d(r.Retain)
+	}
+	if r.Max > 0 {
+		parts = append(parts, "everything after "+d(r.Max))
+	}
+	if r.MaxBytes > 0 {
+		parts = append(parts, "the oldest beyond "+formatSize(r.MaxBytes))
+	}
+	if r.Max == 0 && r.MaxBytes == 0 {
+		parts = append(parts, "what one has not read stays for ever")
+	}
+	if r.ClientTTL > 0 {
+		parts = append(parts, "clients unseen for "+d(r.ClientTTL)+" hold nothing back")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// urlOf is an address as a URL that works on this machine.
+func urlOf(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return "http://" + net.JoinHostPort("127.0.0.1", port)
+	}
+	return "http://" + addr.String()
+}
+
+// writeAddr writes the file whole or not at all: scripts wait for it to appear.
+func writeAddr(path string, addr net.Addr) error {
+	temp := path + ".new"
+	err := os.WriteFile(temp, []byte(addr.String()+"\n"), 0o666)
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the address file: %w", err)
+	}
+	return nil
+}
+
+// logger logs to standard error: text for people, JSON for machines.
+func (a *app) logger() *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(a.settings.logLevel)) // one of the flag's choices
+	opts := &slog.HandlerOptions{Level: level}
+	if a.settings.logFormat == "text" || a.settings.logFormat == "auto" && isTerminal(a.stderr) {
+		return slog.New(slog.NewTextHandler(a.stderr, opts))
+	}
+	return slog.New(slog.NewJSONHandler(a.stderr, opts))
+}

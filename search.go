@@ -1,0 +1,322 @@
+package killfeed
+
+import (
+	"fmt"
+	"time"
+)
+
+// position is where a read stands on one topic.
+type position struct {
+	topic Topic
+	at    EventID // the offset
+	clear EventID // nothing is on the topic in (at, clear]
+	o     *offset // the client's, nil in a read without a client
+	// What the read found, set by search.run:
+	got  EventID // the greatest event on the topic that was returned or passed over
+	lost EventID // the greatest removed event on the topic, when it was unread
+}
+
+// positions sets where the client stands on the topics, which are distinct, and returns those that it has not used.
+func (c *client) positions(s *search, topics []Topic) (unused []Topic) {
+	s.positions = s.positions[:0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range topics {
+		if o := c.offsets[t]; o != nil {
+			s.positions = append(s.positions, position{topic: t, at: o.at, clear: o.clear, o: o})
+		} else {
+			unused = append(unused, t)
+		}
+	}
+	if len(unused) == 0 && !s.read.Peek {
+		c.plan = c.plan[:0]
+		for _, p := range s.positions {
+			c.plan = append(c.plan, planned{p.topic, p.o})
+		}
+	}
+	return unused
+}
+
+// again sets the positions when the topics are those of the call before, which is how most clients poll: it saves looking
+// each of them up, and looking for doubles. The caller has the client's turn.
+func (c *client) again(s *search, topics []Topic) bool {
+	if len(topics) != len(c.plan) {
+		return false
+	}
+	for i, p := range c.plan {
+		if topics[i] != p.topic {
+			return false
+		}
+	}
+	s.positions = s.positions[:0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.plan {
+		s.positions = append(s.positions, position{topic: p.topic, at: p.o.at, clear: p.o.clear, o: p.o})
+	}
+	return true
+}
+
+// search is one read of the log.
+type search struct {
+	feed      *Feed
+	read      Read
+	single    bool // Next: one event, and no look at whether there are more
+	gap       *Gap // known before the log is read
+	positions []position
+
+	through EventID // everything up to here was returned or passed over
+	first   EventID // the first returned event, 0 when none
+
+	// Room that is used again by the next search.
+	query   Query
+	entries []Entry
+	ids     []EventID
+}
+
+// newSearch returns an empty search; free gives it back.
+func (f *Feed) newSearch(r Read, single bool) *search {
+	s, ok := f.searches.Get().(*search)
+	if !ok {
+		s = &search{}
+	}
+	s.feed, s.read, s.single = f, r, single
+	return s
+}
+
+func (s *search) free() {
+	const most = 4096 // entries: what a large read needed is not kept for the many small ones
+	f := s.feed
+	if cap(s.entries) > most || cap(s.positions) > most {
+		return
+	}
+	clear(s.positions)
+	*s = search{
+		positions: s.positions[:0], query: Query{Positions: s.query.Positions[:0]}, entries: s.entries[:0], ids: s.ids[:0],
+	}
+	f.searches.Put(s)
+}
+
+func (s *search) reset() {
+	for i := range s.positions {
+		p := &s.positions[i]
+		p.got, p.lost = 0, 0
+	}
+	s.first, s.through = 0, 0
+}
+
+// run reads. It changes nothing but s.
+func (s *search) run() (Answer, error) {
+	for {
+		st := s.feed.store.State()
+		ans, err := s.runAt(st)
+		if err != nil || s.feed.store.State().First == st.First {
+			return ans, err
+		}
+		// A collection came in between: what it removed may be missing without having been told. Once more.
+		s.reset()
+	}
+}
+
+func (s *search) runAt(st State) (Answer, error) {
+	ans := Answer{Head: st.Head, Gap: s.lostTo(st)}
+	q := &s.query
+	q.Positions, q.Through, q.Max = q.Positions[:0], st.Head, s.page()
+	for i := range s.positions {
+		p := &s.positions[i]
+		q.Positions = append(q.Positions, Position{Topic: p.topic, After: max(p.at, p.clear, p.lost)})
+	}
+	entries, ids := s.entries[:0], s.ids[:0] // entries are of all events that were looked at
+	defer func() { s.entries, s.ids = entries, ids }()
+	var err error
+	// Look at index entries until there is enough, or nothing is left.
+	for passed := 0; ; {
+		from := len(entries)
+		if entries, err = s.feed.store.Find(entries, *q); err != nil {
+			return Answer{}, fmt.Errorf("reading the index: %w", err)
+		}
+		var last EventID
+		events := 0
+		for _, e := range entries[from:] {
+			if e.ID == last {
+				continue
+			}
+			last = e.ID
+			events++
+			if s.wants(e) {
+				ids = append(ids, e.ID)
+			} else {
+				passed++
+			}
+		}
+		if events < q.Max { // nothing is left
+			s.through = st.Head
+			break
+		}
+		if n := s.enough(); n > 0 && len(ids) >= n {
+			s.through = last
+			break
+		}
+		if passed+len(ids) > maxPassed {
+			s.through, ans.More = last, true
+			break
+		}
+		for i := range q.Positions {
+			q.Positions[i].After = max(q.Positions[i].After, last)
+		}
+		q.Max = 1024
+	}
+	switch n := s.read.Limit; {
+	case s.single && len(ids) > 0:
+		s.through, ids, ans.More = ids[0], ids[:1], false
+	case n > 0 && len(ids) > n:
+		s.through, ids, ans.More = ids[n]-1, ids[:n], true
+	}
+	if err := s.load(&ans, ids); err != nil {
+		return Answer{}, err
+	}
+	for _, e := range entries {
+		if e.ID > s.through {
+			break
+		}
+		s.positions[e.Position].got = e.ID
+	}
+	if len(ans.Events) > 0 {
+		s.first = ans.Events[0].ID
+		if s.read.Manual {
+			s.limitToPassed(entries)
+		}
+	}
+	return ans, nil
+}
+
+// enough is how many events are wanted at most: Fetch looks for one more than it returns, to know whether there is more. It is
+// 0 without a limit.
+func (s *search) enough() int {
+	switch {
+	case s.single:
+		return 1
+	case s.read.Limit > 0:
+		return s.read.Limit + 1
+	}
+	return 0
+}
+
+// page is how many events to look at first.
+func (s *search) page() int {
+	if n := s.enough(); n > 0 && n < 1024 {
+		return n
+	}
+	return 1024
+}
+
+// load reads the events into the answer until the byte budget is spent.
+func (s *search) load(ans *Answer, ids []EventID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	ans.Events = make([]Event, 0, len(ids))
+	bytes := 0
+	return s.feed.store.Read(ids, func(e Event, err error) bool {
+		if err != nil {
+			if e.ID < s.feed.store.State().First {
+				return false // a collection came in between; run reads again
+			}
+			s.feed.stats.damaged.Add(1)
+			s.feed.log.Error("an event cannot be read and is passed over; run killfeed check", "event_id", e.ID, "err", err)
+			if ans.Gap == nil {
+				ans.Gap = &Gap{Reason: GapDamaged, From: e.ID, To: e.ID}
+			} else if ans.Gap.Reason == GapDamaged {
+				ans.Gap.To = e.ID
+			}
+			return true
+		}
+		if bytes += len(e.Killmail); bytes > MaxAnswerBytes && len(ans.Events) > 0 {
+			ans.More = true
+			s.through = e.ID - 1
+			return false
+		}
+		ans.Events = append(ans.Events, e)
+		return true
+	})
+}
+
+// limitToPassed takes back what a read with manual commit may not commit by itself: everything from the first returned
+// event on.
+func (s *search) limitToPassed(entries []Entry) {
+	for i := range s.positions {
+		s.positions[i].got = 0
+	}
+	for _, e := range entries {
+		if e.ID >= s.first {
+			break
+		}
+		s.positions[e.Position].got = e.ID
+	}
+}
+
+// wants tells whether the reader gets an event, as far as its index entry shows.
+func (s *search) wants(e Entry) bool {
+	if e.Marks.Has(MarkUpdate) && !s.read.Updates || e.Marks.Has(MarkBackfill) && s.read.NoBackfill {
+		return false
+	}
+	if s.read.MaxAge > 0 && e.KilledAt != 0 {
+		return s.feed.now().Sub(time.Unix(e.KilledAt, 0)) <= s.read.MaxAge
+	}
+	return true
+}
+
+// lostTo finds out what retention removed before the reader had it.
+func (s *search) lostTo(st State) *Gap {
+	var gap Gap
+	for i := range s.positions {
+		p := &s.positions[i]
+		if p.at+1 >= st.First { // the usual case, without a look into the store
+			continue
+		}
+		removed := s.feed.store.Removed(p.topic)
+		if p.at >= removed {
+			continue
+		}
+		p.lost = removed
+		if gap.To == 0 || p.at+1 < gap.From {
+			gap.From = p.at + 1
+		}
+		gap.To = max(gap.To, removed)
+	}
+	switch {
+	case s.gap != nil: // the cursor was none of this log: what was removed is not its loss
+		return s.gap
+	case gap.To > 0:
+		gap.Reason = GapRetention
+		return &gap
+	}
+	return nil
+}
+
+// commit moves the client's offsets past what was returned and passed over, and past a gap that was told. It is written
+// behind. The caller has the client's turn.
+func (s *search) commit(c *client) {
+	var dirty []Topic
+	c.mu.Lock()
+	for i := range s.positions {
+		p := &s.positions[i]
+		to := p.got
+		if !s.read.Manual {
+			to = max(to, p.lost)
+		}
+		if to > p.o.at {
+			p.o.at = to
+			dirty = append(dirty, p.topic)
+		}
+		// Nothing more is on the topic up to where the scan came, unless this read returned something that it may not
+		// commit.
+		if !s.read.Manual || s.first == 0 {
+			p.o.clear = s.through
+		}
+	}
+	c.mu.Unlock()
+	if len(dirty) > 0 {
+		s.feed.clients.dirtyTopics(c, dirty)
+	}
+}

@@ -1,0 +1,210 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"killfeed"
+)
+
+// Config configures an API. The zero value works: nobody may then insert, collect, or list and delete clients.
+type Config struct {
+	// AdminToken is the bearer token for those who may do everything. Empty: no token is accepted.
+	AdminToken string
+	// Version is the program's version, as /api/status tells it.
+	Version string
+	// Retention is what the feed was opened with, as /api/status tells it.
+	Retention killfeed.Retention
+	// Collectors are shown at /metrics beside the API's own.
+	Collectors []prometheus.Collector
+	// Logger is told of what went wrong on this side; nil discards.
+	Logger *slog.Logger
+}
+
+// API is the HTTP interface of a feed. It may be called concurrently.
+type API struct {
+	feed       *killfeed.Feed
+	config     Config
+	log        *slog.Logger
+	token      token
+	epoch      killfeed.Epoch // of the feed; never changes while it is open
+	started    time.Time
+	routes     routes
+	metrics    http.Handler
+	compressed http.Handler // serve, for callers who accept compressed answers
+
+	exchanges sync.Pool                  // of *exchange
+	head      atomic.Pointer[headHeader] // the newest Killfeed-Head; a race costs one more allocation
+}
+
+// headHeader is the Killfeed-Head header of one head. While nothing is inserted all answers share it.
+type headHeader struct {
+	id    killfeed.EventID
+	value []string
+}
+
+// New makes the API of a feed. The error is about collectors that contradict each other.
+func New(feed *killfeed.Feed, c Config) (*API, error) {
+	a := &API{feed: feed, config: c, log: c.Logger, token: newToken(c.AdminToken), started: time.Now()}
+	a.config.AdminToken = ""
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	a.epoch = feed.State().Epoch
+	a.exchanges.New = func() any { return new(exchange) }
+	metrics, err := newMetrics(feed, c)
+	if err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	a.metrics = metrics.handler
+	a.routes = newRoutes(a.endpoints(), metrics)
+	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.EnableZstd(false))
+	if err != nil {
+		return nil, fmt.Errorf("setting up compression: %w", err)
+	}
+	a.compressed = wrap(http.HandlerFunc(a.serve))
+	return a, nil
+}
+
+// ServeHTTP answers a request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if _, ok := r.Header["Accept-Encoding"]; ok {
+		a.compressed.ServeHTTP(w, r)
+		return
+	}
+	a.serve(w, r)
+}
+
+// exchange is one request and its answer. It is reused: nothing of it may be kept.
+type exchange struct {
+	w http.ResponseWriter
+	r *http.Request
+	// status is what was answered, 0 as long as nothing was.
+	status int
+	// waits: the caller asked to wait for an event, so the time it took says nothing.
+	waits bool
+
+	params readParams
+	buf    []byte // for a body that comes in, then for the answer
+}
+
+// statusGone is counted for a caller who left before the answer; it is never sent.
+const statusGone = 499
+
+// Header values are shared by all answers: nobody may append to them.
+var (
+	valueAny      = []string{"*"}
+	valueOne      = []string{"1"}
+	valueNoStore  = []string{"no-store"}
+	valueBriefly  = []string{"public, max-age=1"}
+	valueEncoding = []string{"Accept-Encoding"}
+	valueJSON     = []string{"application/json"}
+	valueProblem  = []string{"application/problem+json"}
+	valueExposed  = []string{"Killfeed-Gap, Killfeed-More, Killfeed-Head, Retry-After"}
+)
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	x := a.exchanges.Get().(*exchange)
+	x.w, x.r = w, r
+	e := a.routes.find(r)
+	defer func() {
+		if v := recover(); v != nil {
+			a.panicked(x, v)
+		}
+		e.metrics.observe(x.status, begun, x.waits)
+		a.putBack(x)
+	}()
+	h := w.Header()
+	h["Cache-Control"] = valueNoStore
+	var err error
+	switch e.scope {
+	case open:
+		h["Access-Control-Allow-Origin"] = valueAny
+		h["Access-Control-Expose-Headers"] = valueExposed
+	case admin:
+		err = a.token.check(x)
+	}
+	if err == nil {
+		err = e.handle(x)
+	}
+	if err != nil {
+		a.fail(x, err)
+	}
+}
+
+// panicked answers in place of a handler that panicked. The process goes on, as net/http would have it, but the caller gets
+// an answer and keeps its connection.
+func (a *API) panicked(x *exchange, v any) {
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	a.log.Error("a handler panicked", "method", x.r.Method, "panic", v, "stack", string(debug.Stack()))
+	if x.status == 0 {
+		refuse(http.StatusInternalServerError, internal).send(x)
+	}
+}
+
+// maxKept bounds the buffer that an exchange keeps for the next one: a 64 MiB body must not stay in memory with it.
+const maxKept = 1 << 20
+
+func (a *API) putBack(x *exchange) {
+	x.w, x.r = nil, nil
+	x.status, x.waits = 0, false
+	if cap(x.buf) > maxKept {
+		x.buf = nil
+	}
+	x.params.reset()
+	a.exchanges.Put(x)
+}
+
+// settled is the context for what changes something: neither a caller who leaves nor a shutdown leaves it half known.
+func (x *exchange) settled() context.Context { return context.WithoutCancel(x.r.Context()) }
+
+// send answers with a body. HEAD gets the same headers without it.
+func (x *exchange) send(status int, contentType []string, body []byte) {
+	h := x.w.Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	x.status = status
+	x.w.WriteHeader(status)
+	if x.r.Method != http.MethodHead {
+		x.w.Write(body) // an error means that the caller left, and nobody is there to be told
+	}
+}
+
+// empty answers without a body.
+func (x *exchange) empty() {
+	x.status = http.StatusNoContent
+	x.w.WriteHeader(http.StatusNoContent)
+}
+
+// json answers with v as JSON.
+func (x *exchange) json(status int, v any) error {
+	body, err := marshal(v)
+	if err != nil {
+		return err
+	}
+	x.send(status, valueJSON, body)
+	return nil
+}
+
+// headValue is the Killfeed-Head header for a head.
+func (a *API) headValue(head killfeed.EventID) []string {
+	h := a.head.Load()
+	if h == nil || h.id != head {
+		h = &headHeader{head, []string{strconv.FormatUint(uint64(head), 10)}}
+		a.head.Store(h)
+	}
+	return h.value
+}

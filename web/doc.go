@@ -1,0 +1,26 @@
+// Package web serves a feed over HTTP.
+//
+// # What it guarantees
+//
+// Every answer that is no success is an RFC 9457 problem document that names what was tried, with what value, and what is
+// accepted. Nothing private is in it: causes go to the log.
+//
+// A read commits only for a caller who is still there, HEAD never does, and what a caller is told about an insert or a
+// commit is on disk. On shutdown long polls are answered at once, and writes in flight are brought to their end.
+//
+// Everything is bounded: headers, bodies, items, topics, waiting, and the time that a slow sender or reader is given.
+//
+// # What callers owe
+//
+// The API wants the http.Server that NewServer makes, or one with the same limits. While the log is being opened a Gate
+// stands in for it. The Feed must be closed after the server was shut down, not before.
+//
+// # How
+//
+// API.ServeHTTP finds an endpoint in a table of its own (method, path, scope, handler); handlers return an error, and
+// problemOf alone decides how an error is answered. A poll that finds nothing is the commonest call by far, so nothing on
+// its way allocates what it need not: parameters are read straight from the query into a reused struct, header values are
+// shared, metrics are resolved beforehand, and compression is not on the path of who does not ask for it.
+//
+// openapi.json is the contract in detail. A test holds it to the table and to the answers of all other tests.
+package web

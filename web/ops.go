@@ -1,0 +1,118 @@
+package web
+
+import (
+	_ "embed"
+	"errors"
+	"net/http"
+	"time"
+
+	"killfeed"
+)
+
+//go:embed openapi.json
+var openapiJSON []byte
+
+// openapi answers with the contract.
+func (a *API) openapi(x *exchange) error {
+	x.send(http.StatusOK, valueJSON, openapiJSON)
+	return nil
+}
+
+// collect removes now what the retention lets go.
+func (a *API) collect(x *exchange) error {
+	// It may take longer than the server gives an answer.
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{})
+	c, err := a.feed.Collect(x.r.Context())
+	if err != nil {
+		return err
+	}
+	return x.json(http.StatusOK, struct {
+		Removed uint64           `json:"removed"`
+		First   killfeed.EventID `json:"first"`
+		Head    killfeed.EventID `json:"head"`
+	}{c.Removed, c.First, c.Head})
+}
+
+var live = []byte(`{"status":"ok"}`)
+
+// livez: the process runs.
+func (a *API) livez(x *exchange) error {
+	x.send(http.StatusOK, valueJSON, live)
+	return nil
+}
+
+// readiness is the health of the feed in one word, and why it is no better.
+type readiness struct {
+	// Status is ready, degraded (reads work, inserts do not at the moment) or failed (inserts will not before a restart).
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func (a *API) readiness() readiness {
+	switch err := a.feed.Health(); {
+	case err == nil:
+		return readiness{Status: "ready"}
+	case errors.Is(err, killfeed.ErrDiskFull):
+		return readiness{"degraded", reasonFull}
+	default:
+		return readiness{"failed", reasonFailed}
+	}
+}
+
+// readyz: send requests here. A full disk is no reason not to: it passes by itself, and until then reads are served, which
+// nobody else could do. A failed one is: only a restart mends it.
+func (a *API) readyz(x *exchange) error {
+	r := a.readiness()
+	if r.Status == "failed" {
+		return refuse(http.StatusServiceUnavailable, "%s", r.Reason)
+	}
+	return x.json(http.StatusOK, r)
+}
+
+// status answers with what an operator wants to know at a glance.
+func (a *API) status(x *exchange) error {
+	type log struct {
+		Epoch        killfeed.Epoch   `json:"epoch"`
+		First        killfeed.EventID `json:"first"`
+		Head         killfeed.EventID `json:"head"`
+		MirrorSeq    uint64           `json:"mirror_seq"`
+		Bytes        int64            `json:"bytes"`
+		LastReceived string           `json:"last_received,omitempty"`
+	}
+	type retention struct {
+		Retain    float64 `json:"retain_seconds"`
+		Max       float64 `json:"retain_max_seconds"`
+		MaxBytes  int64   `json:"max_bytes"`
+		ClientTTL float64 `json:"client_ttl_seconds"`
+	}
+	st, stats, keep := a.feed.State(), a.feed.Stats(), a.config.Retention
+	answer := struct {
+		Version   string    `json:"version"`
+		Started   string    `json:"started"`
+		Uptime    int64     `json:"uptime_seconds"`
+		Health    readiness `json:"health"`
+		Log       log       `json:"log"`
+		Clients   int       `json:"clients"`
+		Waiting   int       `json:"waiting"`
+		Retention retention `json:"retention"`
+	}{
+		Version: a.config.Version,
+		Started: a.started.UTC().Format(timeLayout),
+		Uptime:  int64(time.Since(a.started).Seconds()),
+		Health:  a.readiness(),
+		Log:     log{Epoch: st.Epoch, First: st.First, Head: st.Head, MirrorSeq: st.MirrorSeq, Bytes: st.Bytes},
+		Clients: stats.Clients, Waiting: stats.Waiting,
+		Retention: retention{keep.Retain.Seconds(), keep.Max.Seconds(), keep.MaxBytes, keep.ClientTTL.Seconds()},
+	}
+	if !st.LastReceived.IsZero() {
+		answer.Log.LastReceived = st.LastReceived.UTC().Format(timeLayout)
+	}
+	return x.json(http.StatusOK, answer)
+}
+
+// showMetrics answers with the metrics in Prometheus' format. The handler writes the answer itself.
+func (a *API) showMetrics(x *exchange) error {
+	x.status = http.StatusOK
+	a.metrics.ServeHTTP(x.w, x.r)
+	return nil
+}

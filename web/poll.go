@@ -1,0 +1,172 @@
+package web
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"killfeed"
+)
+
+// readRequest fills x.params and returns the read that the request asks for. HEAD changes nothing and does not wait.
+func (x *exchange) readRequest(single bool) (killfeed.Read, error) {
+	p := &x.params
+	p.single = single
+	if err := eachPair(x.r.URL.RawQuery, p.set); err != nil {
+		return killfeed.Read{}, err
+	}
+	if x.r.Method == http.MethodPost {
+		err := x.members(true, func(name string, value []byte) error {
+			if !p.knows(name) {
+				return nil
+			}
+			return setJSON(p.set, name, value)
+		})
+		if err != nil {
+			return killfeed.Read{}, err
+		}
+	}
+	switch {
+	case p.given[paramClient]:
+		if err := killfeed.CheckClientName(p.value[paramClient]); err != nil {
+			return killfeed.Read{}, err
+		}
+	case single:
+		return killfeed.Read{}, killfeed.Invalid("client_id", "", "a name of your choice, under which the server keeps your "+
+			"position, 1 to 128 bytes of printable UTF-8; to keep it yourself, use /api/killfeed?after=<cursor>&limit=1")
+	case !p.given[paramAfter] && !p.given[paramStart]:
+		return killfeed.Read{}, killfeed.Invalid("client_id", "", "a name of your choice, under which the server keeps your "+
+			"position, 1 to 128 bytes of printable UTF-8; to keep it yourself, send after=<cursor> instead, and after=0 at first")
+	}
+	r, err := p.read()
+	if x.r.Method == http.MethodHead {
+		r.Peek, r.Wait = true, 0
+	}
+	x.waits = r.Wait > 0
+	return r, err
+}
+
+// client is the client_id that was given. It is a copy: a client made now keeps its name, which must not keep the whole
+// query with it.
+func (x *exchange) client() string { return strings.Clone(x.params.value[paramClient]) }
+
+// poll answers with the events that a client, or the holder of a cursor, has not had.
+func (a *API) poll(x *exchange) error {
+	r, err := x.readRequest(false)
+	if err != nil {
+		return err
+	}
+	var ans killfeed.Answer
+	if x.params.given[paramClient] {
+		ans, err = a.feed.Fetch(x.r.Context(), x.client(), r)
+	} else {
+		ans, err = a.readAfter(x, r)
+	}
+	if err != nil {
+		return err
+	}
+	size := 256
+	for i := range ans.Events {
+		size += 128 + len(ans.Events[i].Killmail)
+	}
+	b := append(slices.Grow(x.buf[:0], size), `{"events":[`...)
+	for i := range ans.Events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = ans.Events[i].AppendJSON(b)
+	}
+	b = append(b, `],"head":`...)
+	b = strconv.AppendUint(b, uint64(ans.Head), 10)
+	b = append(b, `,"epoch":"`...)
+	b = append(b, a.epoch...)
+	b = append(b, `","more":`...)
+	b = strconv.AppendBool(b, ans.More)
+	if ans.Gap != nil {
+		b = appendGap(append(b, `,"gap":`...), ans.Gap)
+	}
+	if !x.params.given[paramClient] {
+		b = append(ans.Next.Append(append(b, `,"next":"`...)), '"')
+	}
+	b = append(b, '}')
+	x.buf = b
+	a.describe(x, &ans)
+	x.send(http.StatusOK, valueJSON, b)
+	return nil
+}
+
+// readAfter reads without a client. Such answers are the same for everybody, so caches may hold them for a moment: many
+// readers of one log cost no more than one then.
+func (a *API) readAfter(x *exchange, r killfeed.Read) (killfeed.Answer, error) {
+	var (
+		after killfeed.Cursor
+		err   error
+	)
+	if r.From != nil {
+		after = *r.From
+	} else if after, err = a.before(x, r.Start); err != nil {
+		return killfeed.Answer{}, err
+	}
+	ans, err := a.feed.ReadAfter(x.r.Context(), after, r)
+	if err == nil && !x.waits && x.r.Method != http.MethodPost {
+		h := x.w.Header()
+		h["Cache-Control"] = valueBriefly
+		if h["Vary"] == nil { // compression sets it by itself
+			h["Vary"] = valueEncoding
+		}
+	}
+	return ans, err
+}
+
+// next answers with the one event that comes next for a client.
+func (a *API) next(x *exchange) error {
+	r, err := x.readRequest(true)
+	if err != nil {
+		return err
+	}
+	ans, err := a.feed.Next(x.r.Context(), x.client(), r)
+	if err != nil {
+		return err
+	}
+	a.describe(x, &ans)
+	if len(ans.Events) == 0 {
+		x.empty()
+		return nil
+	}
+	b := ans.Events[0].AppendJSON(x.buf[:0])
+	if ans.Gap != nil {
+		b = append(b[:len(b)-1], `,"gap":`...)
+		b = append(appendGap(b, ans.Gap), '}')
+	}
+	x.buf = b
+	x.send(http.StatusOK, valueJSON, b)
+	return nil
+}
+
+// describe sets the headers that tell about a read.
+func (a *API) describe(x *exchange, ans *killfeed.Answer) {
+	h := x.w.Header()
+	h["Killfeed-Head"] = a.headValue(ans.Head)
+	if ans.Gap != nil {
+		h["Killfeed-Gap"] = []string{ans.Gap.String()}
+	}
+	if ans.More {
+		h["Killfeed-More"] = valueOne
+	}
+}
+
+func appendGap(b []byte, g *killfeed.Gap) []byte {
+	b = append(b, `{"reason":"`...)
+	b = append(b, g.Reason...)
+	b = append(b, '"')
+	if g.From > 0 {
+		b = append(b, `,"from":`...)
+		b = strconv.AppendUint(b, uint64(g.From), 10)
+	}
+	if g.To > 0 {
+		b = append(b, `,"to":`...)
+		b = strconv.AppendUint(b, uint64(g.To), 10)
+	}
+	return append(b, '}')
+}

@@ -1,0 +1,204 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// scope says who may call an endpoint.
+type scope uint8
+
+const (
+	// open: everybody, also from another site's pages.
+	open scope = iota
+	// plain: everybody, but other sites' pages are not invited. Only OPTIONS of what needs a token is so.
+	plain
+	// admin: who has the admin token.
+	admin
+)
+
+// endpoint is one thing that can be done.
+type endpoint struct {
+	method string
+	// path is the pattern as in openapi.json: "{id}" stands for one segment, percent-encoded.
+	path   string
+	scope  scope
+	handle func(*exchange) error
+
+	metrics *instruments
+}
+
+// endpoints is the table of all there is. HEAD is answered wherever GET is, as GET without a body; it has a row of its own
+// where it does less. OPTIONS is answered everywhere.
+func (a *API) endpoints() []*endpoint {
+	return []*endpoint{
+		{method: "GET", path: "/api/killfeed", scope: open, handle: a.poll},
+		{method: "HEAD", path: "/api/killfeed", scope: open, handle: a.poll},
+		{method: "POST", path: "/api/killfeed", scope: open, handle: a.poll},
+		{method: "GET", path: "/api/killfeed/next", scope: open, handle: a.next},
+		{method: "HEAD", path: "/api/killfeed/next", scope: open, handle: a.next},
+		{method: "POST", path: "/api/killfeed/next", scope: open, handle: a.next},
+		{method: "POST", path: "/api/killfeed/commit", scope: open, handle: a.commit},
+		{method: "GET", path: "/api/clients", scope: admin, handle: a.listClients},
+		{method: "GET", path: "/api/clients/{id}", scope: open, handle: a.showClient},
+		{method: "DELETE", path: "/api/clients/{id}", scope: admin, handle: a.deleteClient},
+		{method: "POST", path: "/api/clients/{id}/seek", scope: open, handle: a.seek},
+		{method: "POST", path: "/api/killmails", scope: admin, handle: a.insert},
+		{method: "POST", path: "/api/collect", scope: admin, handle: a.collect},
+		{method: "GET", path: "/api/status", scope: open, handle: a.status},
+		{method: "GET", path: "/api/openapi.json", scope: open, handle: a.openapi},
+		{method: "GET", path: "/livez", scope: open, handle: a.livez},
+		{method: "GET", path: "/readyz", scope: open, handle: a.readyz},
+		{method: "GET", path: "/metrics", scope: open, handle: a.showMetrics},
+	}
+}
+
+// slashless are the paths that mean the same with a slash behind them: clients of Phoenix send it.
+var slashless = []string{"/api/killfeed", "/api/killfeed/next"}
+
+// routes finds endpoints. net/http's ServeMux is not used, because it answers a wrong path or method in plain text, redirects
+// what it wants tidied, and takes an id with an encoded slash apart.
+type routes struct {
+	all     []*resource
+	fixed   map[string]*resource // those without {id}, by path
+	unknown *endpoint
+}
+
+// resource is all that can be done at one path.
+type resource struct {
+	path     string
+	segments []string
+	methods  map[string]*endpoint
+	get      *endpoint // methods["GET"], without the map
+	other    *endpoint // for methods that are not there
+}
+
+func newRoutes(endpoints []*endpoint, m *metrics) routes {
+	t := routes{fixed: map[string]*resource{}}
+	byPath := map[string]*resource{}
+	for _, e := range endpoints {
+		e.metrics = m.instruments(e.method + " " + e.path)
+		res := byPath[e.path]
+		if res == nil {
+			res = &resource{path: e.path, segments: strings.Split(e.path, "/"), methods: map[string]*endpoint{}}
+			byPath[e.path] = res
+			t.all = append(t.all, res)
+			if !strings.Contains(e.path, "{") {
+				t.fixed[e.path] = res
+			}
+		}
+		res.methods[e.method] = e
+	}
+	for _, res := range t.all {
+		res.get = res.methods["GET"]
+		if res.get != nil && res.methods["HEAD"] == nil {
+			res.methods["HEAD"] = res.get
+		}
+		allow, cors := res.allowed()
+		about := &endpoint{scope: open, handle: options(allow, cors), metrics: m.instruments("OPTIONS " + res.path)}
+		if cors == "" {
+			about.scope = plain
+		}
+		res.methods["OPTIONS"] = about
+		res.other = &endpoint{scope: open, handle: wrongMethod(res.path, allow), metrics: m.instruments("other " + res.path)}
+	}
+	for _, path := range slashless {
+		t.fixed[path+"/"] = t.fixed[path]
+	}
+	t.unknown = &endpoint{scope: open, handle: unknownPath, metrics: m.instruments("unknown")}
+	return t
+}
+
+// allowed returns the methods for the Allow header, and those that another site's pages may use.
+func (res *resource) allowed() (allow, cors string) {
+	var all, invited []string
+	for _, m := range []string{"GET", "HEAD", "POST", "DELETE"} {
+		if e := res.methods[m]; e != nil {
+			all = append(all, m)
+			if e.scope == open {
+				invited = append(invited, m)
+			}
+		}
+	}
+	return strings.Join(append(all, "OPTIONS"), ", "), strings.Join(invited, ", ")
+}
+
+// find returns the endpoint for a request; there always is one. It sets the request's path values.
+func (t *routes) find(r *http.Request) *endpoint {
+	var res *resource
+	if r.URL.RawPath == "" { // nothing is encoded that need not be
+		res = t.fixed[r.URL.Path]
+	}
+	if res == nil {
+		if res = t.match(r); res == nil {
+			return t.unknown
+		}
+	}
+	if r.Method == "GET" && res.get != nil {
+		return res.get
+	}
+	if e := res.methods[r.Method]; e != nil {
+		return e
+	}
+	return res.other
+}
+
+// match compares segment by segment, and decodes each by itself, so that an id may hold a slash.
+func (t *routes) match(r *http.Request) *resource {
+	segments := strings.Split(r.URL.EscapedPath(), "/")
+	for i, s := range segments {
+		plain, err := url.PathUnescape(s)
+		if err != nil {
+			return nil
+		}
+		segments[i] = plain
+	}
+	for _, res := range t.all {
+		if id, ok := res.id(segments); ok {
+			r.SetPathValue("id", id)
+			return res
+		}
+	}
+	return nil
+}
+
+// id returns what stands for {id} in segments, if they are a path of the resource.
+func (res *resource) id(segments []string) (id string, ok bool) {
+	if len(segments) != len(res.segments) {
+		return "", false
+	}
+	for i, s := range res.segments {
+		if s == "{id}" && segments[i] != "" {
+			id = segments[i]
+		} else if s != segments[i] {
+			return "", false
+		}
+	}
+	return id, true
+}
+
+func options(allow, cors string) func(*exchange) error {
+	return func(x *exchange) error {
+		h := x.w.Header()
+		h.Set("Allow", allow)
+		if cors != "" {
+			h.Set("Access-Control-Allow-Methods", cors)
+			h.Set("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID")
+			h.Set("Access-Control-Max-Age", "86400")
+		}
+		x.empty()
+		return nil
+	}
+}
+
+func wrongMethod(path, allow string) func(*exchange) error {
+	return func(x *exchange) error {
+		x.w.Header().Set("Allow", allow)
+		return refuse(http.StatusMethodNotAllowed, "%s is not a method of %s: it has %s", shorten(x.r.Method), path, allow)
+	}
+}
+
+func unknownPath(x *exchange) error {
+	return refuse(http.StatusNotFound, "there is nothing at %s: /api/openapi.json lists what there is", shorten(x.r.URL.Path))
+}

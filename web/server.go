@@ -1,0 +1,65 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"killfeed"
+)
+
+const (
+	// maxHeader bounds a request's line and headers: a query of about 3,000 systems. Longer lists go in a body.
+	maxHeader = 64 << 10
+	// writeTime bounds a request from its headers to the end of its answer: a long poll, and then 16 MiB over a slow line.
+	writeTime = maxWait + 2*time.Minute
+)
+
+// NewServer returns an http.Server with limits that fit an API or a Gate. Its Shutdown answers long polls at once, and waits
+// for inserts and commits in flight.
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	base, end := context.WithCancelCause(context.Background())
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      writeTime,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // mostly what strangers do to a port
+	}
+	s.RegisterOnShutdown(func() { end(fmt.Errorf("the server is shutting down: %w", killfeed.ErrClosed)) })
+	return s
+}
+
+// Gate stands before an API that is yet to come. Until Open, /livez is 200, because the process lives, and everything else
+// 503 with Retry-After, because the log is being opened. The zero value is a closed gate.
+type Gate struct {
+	to atomic.Pointer[http.Handler]
+}
+
+// Open lets all requests from now on through to h.
+func (g *Gate) Open(h http.Handler) { g.to.Store(&h) }
+
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := g.to.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	h := w.Header()
+	h["Cache-Control"] = valueNoStore
+	h["Access-Control-Allow-Origin"] = valueAny
+	h["Access-Control-Expose-Headers"] = valueExposed
+	x := &exchange{w: w, r: r}
+	if r.URL.Path == "/livez" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		x.send(http.StatusOK, valueJSON, live)
+		return
+	}
+	p := refuse(http.StatusServiceUnavailable, "the log is being opened: try again in a moment")
+	p.retryAfter = 1
+	p.send(x)
+}
