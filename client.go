@@ -174,9 +174,12 @@ func (r *registry) markDirty(c *client) {
 type dirtyOffsets struct {
 	client  *client
 	offsets []Offset
+	// seen is the client's record when the store has none yet, else nil. Without one a client would count as unseen for
+	// decades after a restart.
+	seen *ClientSeen
 }
 
-// takeDirty returns what is to be written behind and marks it clean.
+// takeDirty returns what is to be written behind and marks it clean. It runs on the ledger's goroutine.
 func (r *registry) takeDirty() []dirtyOffsets {
 	r.dirtyMu.Lock()
 	cs := r.dirty
@@ -199,20 +202,22 @@ func (r *registry) takeDirty() []dirtyOffsets {
 		}
 		c.dirty = c.dirty[:0]
 		c.mu.Unlock()
+		if c.saved == 0 && len(d.offsets) > 0 {
+			seen := c.record(c.seen.Load())
+			d.seen = &seen
+		}
 		out = append(out, d)
 	}
 	return out
 }
 
-// putBackDirty undoes takeDirty after a failed write. What was committed since is ahead of it and stays.
-func (r *registry) putBackDirty(ds []dirtyOffsets) {
-	for _, d := range ds {
-		topics := make([]Topic, len(d.offsets))
-		for i, o := range d.offsets {
-			topics[i] = o.Topic
-		}
-		r.dirtyTopics(d.client, topics)
+// putBack undoes takeDirty for one client after a failed write. What was committed since is ahead of it and stays.
+func (r *registry) putBack(d dirtyOffsets) {
+	topics := make([]Topic, len(d.offsets))
+	for i, o := range d.offsets {
+		topics[i] = o.Topic
 	}
+	r.dirtyTopics(d.client, topics)
 }
 
 // dirtyTopics marks offsets of c as ahead of the store.

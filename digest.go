@@ -1,7 +1,8 @@
 package killfeed
 
 // Digest sums up how rich a version of a killmail is, so that most newcomers can be told from what is stored without
-// reading it. It is stored with each killmail id: its layout never changes.
+// reading it. The digest of a stored killmail has the bits of all its versions and the labels of the newest that has any. It
+// is stored with each killmail id: its layout never changes.
 //
 //	bit 63      a hash is known
 //	bit 62      a zkb object with anything beside the hash
@@ -37,4 +38,13 @@ func (d Digest) Against(stored Digest) Comparison {
 		return DigestPoorer
 	}
 	return DigestUnclear
+}
+
+// Over is the digest of a stored killmail once the version with digest d has become its newest.
+func (d Digest) Over(stored Digest) Digest {
+	labels := d &^ digestBits
+	if d&digestLabels == 0 {
+		labels = stored &^ digestBits
+	}
+	return (d|stored)&digestBits | labels
 }

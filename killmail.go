@@ -111,22 +111,26 @@ func KillmailHash(data []byte) (string, error) {
 	return string(h[:]), nil
 }
 
-// Improves tells whether k brings what old, the canonical text of another version, lacks: a hash, a zkb with more than a
-// hash, or a label.
-func (k *Killmail) Improves(old []byte) bool {
+// AddsLabels tells whether k has every label of old, the canonical text of another version, and one more.
+func (k *Killmail) AddsLabels(old []byte) bool {
 	var p parser
 	if err := p.read(&p.body, old); err != nil {
-		return k.Digest&digestBits != 0 // what nobody can read lacks everything
-	}
-	zkb := &p.body.zkb
-	if k.Hash != "" && p.absent(zkb.hash) || k.Digest&digestZKB != 0 && !zkb.more {
-		return true
+		return false
 	}
 	var room [16]string
-	labels := p.labels(room[:0], zkb)
-	return slices.ContainsFunc(k.Topics, func(t Topic) bool {
-		return t.Kind == KindLabel && !slices.Contains(labels, t.Label)
-	})
+	lacking := p.labels(room[:0], &p.body.zkb)
+	added := false
+	for _, t := range k.Topics {
+		if t.Kind != KindLabel {
+			continue
+		}
+		if i := slices.Index(lacking, t.Label); i >= 0 {
+			lacking = slices.Delete(lacking, i, i+1)
+		} else {
+			added = true
+		}
+	}
+	return added && len(lacking) == 0
 }
 
 // killmail makes a killmail of body. An outer object, when there is one, has the zkb, and an id and hash to compare. A system,

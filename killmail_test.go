@@ -574,54 +574,56 @@ func TestAddHash(t *testing.T) {
 	}
 }
 
-func TestImproves(t *testing.T) {
+// What a newcomer brings is told by the digests, and by the labels themselves where those cannot tell.
+func TestNewcomer(t *testing.T) {
 	const hash = `"hash":"` + otherHash + `"`
 	tests := []struct {
 		zkb, old string // of a killmail of which no hash can be computed
-		want     bool
+		want     Comparison
+		labels   bool // the newcomer has all labels and one more
 	}{
-		{``, ``, false},
-		{hash, ``, true},
-		{``, hash, false},
-		{hash, hash, false},
-		{hash, `"hash":null`, true},
-		{hash + `,"a":1`, hash, true},
-		{hash + `,"a":1`, hash + `,"b":1`, false},
-		{hash, hash + `,"b":1`, false},
-		{`"labels":[]`, hash, true},
-		{`"labels":["a"]`, `"labels":[]`, true},
-		{`"labels":["a","b"]`, `"labels":["b","a","c"]`, false},
-		{`"labels":["a","b"]`, `"labels":["a","c","d"]`, true},
-		{`"labels":["\u0061"]`, `"labels":["a"]`, false},
-		{`"labels":["a\u0000"]`, `"labels":["a"]`, false},
+		{``, ``, DigestPoorer, false},
+		{hash, ``, DigestRicher, false},
+		{``, hash, DigestPoorer, false},
+		{hash, hash, DigestPoorer, false},
+		{hash, `"hash":null`, DigestRicher, false},
+		{hash + `,"a":1`, hash, DigestRicher, false},
+		{hash + `,"a":1`, hash + `,"b":1`, DigestPoorer, false},
+		{hash, hash + `,"b":1`, DigestPoorer, false},
+		{`"labels":[]`, hash, DigestRicher, false},
+		{`"labels":["a"]`, `"labels":[]`, DigestRicher, true},
+		{`"labels":["b","a"]`, `"labels":["a","b"]`, DigestPoorer, false},
+		{`"labels":["a","b"]`, `"labels":["b","a","c"]`, DigestUnclear, false},
+		{`"labels":["a","b"]`, `"labels":["a","c"]`, DigestUnclear, false},
+		{`"labels":["a","b","c"]`, `"labels":["c","a"]`, DigestUnclear, true},
+		{`"labels":["\u0061"]`, `"labels":["a"]`, DigestPoorer, false},
+		{`"labels":["a\u0000"]`, `"labels":["a"]`, DigestPoorer, false},
 	}
 	for _, test := range tests {
 		k, err := NewKillmail(1, []byte(`{"zkb":{`+test.zkb+`}}`))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := k.Improves([]byte(`{"zkb":{` + test.old + `}}`)); got != test.want {
-			t.Errorf("{%s} over {%s}: %v, want %v", test.zkb, test.old, got, test.want)
-		}
 		stored, err := NewKillmail(1, []byte(`{"zkb":{`+test.old+`}}`))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if k.Digest == stored.Digest && test.want {
-			t.Errorf("{%s} over {%s}: the digests are the same", test.zkb, test.old)
+		if got := k.Digest.Against(stored.Digest); got != test.want {
+			t.Errorf("{%s} over {%s}: by their digests %v, want %v", test.zkb, test.old, got, test.want)
 		}
-		if against := k.Digest.Against(stored.Digest); against == DigestPoorer && test.want || against == DigestRicher && !test.want {
-			t.Errorf("{%s} over {%s}: by their digests %v", test.zkb, test.old, against)
+		if got := k.AddsLabels(stored.JSON); got != test.labels {
+			t.Errorf("{%s} over {%s}: adds labels %v, want %v", test.zkb, test.old, got, test.labels)
+		}
+		if got := k.Digest.Against(k.Digest.Over(stored.Digest)); got != DigestPoorer {
+			t.Errorf("{%s} once it was stored over {%s}: by their digests %v", test.zkb, test.old, got)
 		}
 	}
-	for zkb, want := range map[string]bool{``: false, hash: true, `"a":1`: true} {
-		k, err := NewKillmail(1, []byte(`{"zkb":{`+zkb+`}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := k.Improves([]byte(`damaged`)); got != want {
-			t.Errorf("{%s} over what nobody can read: %v, want %v", zkb, got, want)
-		}
+	k, err := NewKillmail(1, []byte(`{"zkb":{"labels":["a"]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.AddsLabels([]byte(`damaged`)) {
+		t.Error("labels are added to what nobody can read")
 	}
 }
 
@@ -676,8 +678,8 @@ func checkKillmail(t rapid.TB, k *Killmail) {
 	if (k.Hash != "") != (k.Digest&digestHash != 0) {
 		t.Errorf("hash %q, digest %x", k.Hash, k.Digest)
 	}
-	if k.Improves(k.JSON) {
-		t.Errorf("%s improves itself", k.JSON)
+	if k.AddsLabels(k.JSON) {
+		t.Errorf("%s adds labels to itself", k.JSON)
 	}
 
 	again, err := NewKillmail(k.SystemID, k.JSON)
@@ -706,7 +708,7 @@ func checkKillmail(t rapid.TB, k *Killmail) {
 			t.Errorf("%s: AddHash says %v, KillmailHash %v", k.JSON, got, err)
 		}
 		if err == nil {
-			if hashed.Hash != computed || !hashed.Improves(k.JSON) {
+			if hashed.Hash != computed || hashed.Digest.Against(k.Digest) != DigestRicher {
 				t.Errorf("%s: with hash %q", hashed.JSON, hashed.Hash)
 			}
 			checkKillmail(t, &hashed)

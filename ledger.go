@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,8 +33,8 @@ type ledger struct {
 	inserted, updates, duplicates, groups, grouped atomic.Uint64
 
 	// Owned by the ledger's goroutine.
-	fresh map[int64]*Killmail // killmails of the group being built, by id
-	known map[int64]Known     // what the group being built makes of them
+	fresh map[int64]*Event // newest versions in the group being built, by killmail id
+	known map[int64]Known  // what the group being built makes of them
 }
 
 const (
@@ -67,7 +68,7 @@ func (l *ledger) start(store Store, wall func() time.Time, bells *bells, clients
 	l.store, l.wall, l.bells, l.clients, l.log = store, wall, bells, clients, log
 	l.requests = make(chan *request, maxGroup)
 	l.closing = make(chan struct{})
-	l.fresh, l.known = map[int64]*Killmail{}, map[int64]Known{}
+	l.fresh, l.known = map[int64]*Event{}, map[int64]Known{}
 	l.running.Go(l.run)
 }
 
@@ -175,6 +176,9 @@ func (l *ledger) commit(group []*request) {
 	dirty := l.clients.takeDirty()
 	for _, d := range dirty {
 		b.Offsets = append(b.Offsets, d.offsets...)
+		if d.seen != nil {
+			b.Seen = append(b.Seen, *d.seen)
+		}
 	}
 	for _, r := range group {
 		if r.alone != nil {
@@ -193,12 +197,22 @@ func (l *ledger) commit(group []*request) {
 		}
 		live = append(live, r)
 	}
+	// What is written behind of a client that is deleted in the same group would bring it back.
+	for _, name := range b.Gone {
+		b.Offsets = slices.DeleteFunc(b.Offsets, func(o Offset) bool { return o.Client == name })
+		b.Seen = slices.DeleteFunc(b.Seen, func(s ClientSeen) bool { return s.Client == name })
+	}
 	var err error
 	if !b.Empty() {
 		err = l.write(&b)
 	}
-	if err != nil {
-		l.clients.putBackDirty(dirty)
+	for _, d := range dirty {
+		switch {
+		case err != nil:
+			l.clients.putBack(d)
+		case d.seen != nil:
+			d.client.saved = d.seen.At.UnixMilli()
+		}
 	}
 	for _, r := range live {
 		if err != nil {
@@ -248,22 +262,40 @@ func (l *ledger) write(b *Batch) error {
 	return fmt.Errorf("writing a group of %d events: %w: %w", len(b.Events), err, ErrOutcomeUnknown)
 }
 
-// build adds the request to the batch.
+// build adds the request to the batch, or leaves the batch as it was.
 func (l *ledger) build(b *Batch, r *request) error {
-	if len(r.killmails) > 0 {
-		r.results = make([]InsertResult, len(r.killmails))
-		for i, k := range r.killmails {
-			res, err := l.insert(b, k, r.marks)
-			if err != nil {
-				return fmt.Errorf("inserting killmail %d: %w", k.ID, err)
-			}
-			r.results[i] = res
+	events := len(b.Events)
+	err := l.insertAll(b, r)
+	if err == nil && r.change != nil {
+		err = r.change(b)
+	}
+	if err != nil && len(b.Events) > events {
+		b.Events = b.Events[:events]
+		clear(l.fresh)
+		clear(l.known)
+		for i := range b.Events {
+			l.remember(&b.Events[i])
 		}
 	}
-	if r.change != nil {
-		return r.change(b)
+	return err
+}
+
+func (l *ledger) insertAll(b *Batch, r *request) error {
+	r.results = make([]InsertResult, len(r.killmails))
+	for i, k := range r.killmails {
+		var err error
+		if r.results[i], err = l.insert(b, k, r.marks); err != nil {
+			return fmt.Errorf("inserting killmail %d: %w", k.ID, err)
+		}
 	}
 	return nil
+}
+
+// remember makes an event of the group known to the rest of it.
+func (l *ledger) remember(e *NewEvent) {
+	if e.KillmailID != 0 {
+		l.fresh[e.KillmailID], l.known[e.KillmailID] = &e.Event, e.Known
+	}
 }
 
 // insert decides what becomes of one killmail: a new event, an update, or nothing.
@@ -284,15 +316,18 @@ func (l *ledger) insert(b *Batch, k *Killmail, marks Marks) (InsertResult, error
 			if !improves {
 				return InsertResult{EventID: known.First, Duplicate: true}, nil
 			}
-			id := l.append(b, k, marks|MarkUpdate, known.First)
+			id := l.append(b, k, marks|MarkUpdate, known)
 			return InsertResult{EventID: id, Update: true}, nil
 		}
 	}
-	return InsertResult{EventID: l.append(b, k, marks, 0)}, nil
+	return InsertResult{EventID: l.append(b, k, marks, Known{})}, nil
 }
 
-// improves tells whether k brings what the newest stored version of it lacks. The stored bytes are read only when the
-// digests cannot tell.
+// improves tells whether k brings what the log lacks of it. The stored bytes are read only when the digests cannot tell.
+//
+// It cannot go on for ever: an update either brings a kind of information that no version had (the digest keeps what any
+// had), or all labels of the newest version and one more. To take any label that the newest version lacks would let two
+// versions update each other without end.
 func (l *ledger) improves(k *Killmail, known Known) (bool, error) {
 	switch k.Digest.Against(known.Digest) {
 	case DigestPoorer:
@@ -301,18 +336,18 @@ func (l *ledger) improves(k *Killmail, known Known) (bool, error) {
 		return true, nil
 	}
 	if fresh := l.fresh[k.ID]; fresh != nil {
-		return k.Improves(fresh.JSON), nil
+		return k.AddsLabels(fresh.Killmail), nil
 	}
-	improves := false
+	adds := false
 	err := l.store.Read([]EventID{known.Latest}, func(e Event, err error) bool {
-		improves = err == nil && k.Improves(e.Killmail) // gone or damaged: nothing to compare with, so nothing to add
+		adds = err == nil && k.AddsLabels(e.Killmail) // gone or damaged: nothing to compare with, so nothing to add
 		return false
 	})
-	return improves, err
+	return adds, err
 }
 
-// append gives k the next event id. first is the event that brought the killmail, or 0 when this is it.
-func (l *ledger) append(b *Batch, k *Killmail, marks Marks, first EventID) EventID {
+// append gives k the next event id. known is what the log has of the killmail, zero when it has nothing.
+func (l *ledger) append(b *Batch, k *Killmail, marks Marks, known Known) EventID {
 	var prev Event
 	if n := len(b.Events); n > 0 {
 		prev = b.Events[n-1].Event
@@ -331,13 +366,11 @@ func (l *ledger) append(b *Batch, k *Killmail, marks Marks, first EventID) Event
 	if marks == 0 {
 		ev.MirrorSeq++
 	}
-	if first == 0 {
-		first = ev.ID
+	if known.First == 0 {
+		known.First = ev.ID
 	}
-	known := Known{First: first, Latest: ev.ID, Digest: k.Digest}
-	if k.ID != 0 {
-		l.fresh[k.ID], l.known[k.ID] = k, known
-	}
+	known.Latest, known.Digest = ev.ID, k.Digest.Over(known.Digest)
 	b.Events = append(b.Events, NewEvent{Event: ev, Topics: k.Topics, Known: known})
+	l.remember(&b.Events[len(b.Events)-1])
 	return ev.ID
 }

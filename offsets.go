@@ -4,66 +4,106 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 )
 
 // begin records the positions of topics that the client has not used. The caller has the client's turn.
 func (f *Feed) begin(ctx context.Context, c *client, topics []Topic, start Start) error {
-	return f.move(ctx, c, topics, func() (EventID, error) { return start.after(f.store) })
+	m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return start.after(f.store) }, unused: true}
+	return m.orInMemory(ctx)
 }
 
-// move sets the client's offsets on the topics, durably, also backwards. to runs when the change is about to be written, so
-// that "earliest" cannot be overtaken by a collection. The caller has the client's turn.
-//
-// On a disk that takes nothing the move is made in memory and written behind, so that reads go on; a crash before there
-// is space again puts it back.
-func (f *Feed) move(ctx context.Context, c *client, topics []Topic, to func() (EventID, error)) error {
-	var at EventID
-	resolve := func() (err error) {
-		c.mu.Lock()
-		n := len(c.offsets)
-		c.mu.Unlock()
-		if n+len(topics) > MaxClientTopics {
-			return invalid("topics", strconv.Itoa(n+len(topics))+" topics of one client",
-				"at most "+strconv.Itoa(MaxClientTopics)+" over time; delete the client to begin anew")
-		}
-		at, err = to()
+// move sets a client's offsets on some topics, also backwards. Whoever runs it has the client's turn.
+type move struct {
+	feed   *Feed
+	client *client
+	topics []Topic // distinct
+	// to runs when the change is about to be written, so that "earliest" cannot be overtaken by a collection.
+	to func() (EventID, error)
+	// unused: only topics that the client has not used by then are set.
+	unused bool
+
+	at   EventID // what to returned
+	seen int64
+}
+
+// durably returns when the move is on disk.
+func (m *move) durably(ctx context.Context) error {
+	return m.feed.ledger.do(ctx, &request{change: m.change, apply: func() {
+		m.feed.hold(m.at)
+		m.client.saved = m.seen
+		m.apply()
+	}})
+}
+
+// orInMemory is durably, but on a disk that takes nothing the move is made in memory and written behind, so that reads go on.
+// A crash before there is space again undoes it: then the reader says again where it wants to be, or gets events again.
+func (m *move) orInMemory(ctx context.Context) error {
+	err := m.feed.store.Health()
+	if err == nil {
+		err = m.durably(ctx)
+	}
+	if !errors.Is(err, ErrDiskFull) && !errors.Is(err, ErrFailed) {
 		return err
 	}
-	apply := func() {
-		f.hold(at)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for _, t := range topics {
-			c.set(t, offset{at: at})
+	// Not by the ledger: it may be what hangs on the disk.
+	if err := m.resolve(); err != nil {
+		return err
+	}
+	m.apply()
+	m.feed.clients.dirtyTopics(m.client, m.topics)
+	return nil
+}
+
+func (m *move) resolve() (err error) {
+	if err := m.client.room("topics", m.topics); err != nil {
+		return err
+	}
+	m.at, err = m.to()
+	return err
+}
+
+// change is what is written. It runs on the ledger's goroutine.
+func (m *move) change(b *Batch) error {
+	if err := m.resolve(); err != nil {
+		return err
+	}
+	for _, t := range m.topics {
+		b.Offsets = append(b.Offsets, Offset{Client: m.client.name, Topic: t, At: m.at})
+	}
+	m.seen = m.client.seen.Load()
+	b.Seen = append(b.Seen, m.client.record(m.seen))
+	return nil
+}
+
+func (m *move) apply() {
+	c := m.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range m.topics {
+		if !m.unused || c.offsets[t] == nil {
+			c.set(t, offset{at: m.at})
 		}
 	}
-	if f.store.Health() == nil {
-		err := f.ledger.do(ctx, &request{
-			change: func(b *Batch) error {
-				if err := resolve(); err != nil {
-					return err
-				}
-				for _, t := range topics {
-					b.Offsets = append(b.Offsets, Offset{Client: c.name, Topic: t, At: at})
-				}
-				b.Seen = append(b.Seen, c.record(c.seen.Load()))
-				return nil
-			},
-			apply: apply,
-		})
-		if !errors.Is(err, ErrDiskFull) && !errors.Is(err, ErrFailed) {
-			return err
+}
+
+// room returns an error when the topics are too many for the client.
+func (c *client) room(param string, topics []Topic) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.offsets)
+	for _, t := range topics {
+		if c.offsets[t] == nil {
+			n++
 		}
 	}
-	return f.ledger.do(ctx, &request{alone: func() error {
-		if err := resolve(); err != nil {
-			return err
-		}
-		apply()
-		f.clients.dirtyTopics(c, topics)
-		return nil
-	}})
+	if n > MaxClientTopics {
+		return invalid(param, strconv.Itoa(n)+" topics of one client",
+			"at most "+strconv.Itoa(MaxClientTopics)+" over time; delete the client to begin anew")
+	}
+	return nil
 }
 
 // Commit sets the client's offsets, as far as they are ahead of where it stands, and returns where the given topics then
@@ -90,31 +130,29 @@ func (f *Feed) Commit(ctx context.Context, name string, offsets map[Topic]EventI
 	if err := f.store.Health(); err != nil {
 		return nil, fmt.Errorf("committing offsets of client %q: %w", name, err)
 	}
+	if err := c.room("offsets", slices.Collect(maps.Keys(offsets))); err != nil {
+		return nil, err
+	}
 	now := make(map[Topic]EventID, len(offsets))
-	added := 0
 	c.mu.Lock()
 	for t, id := range offsets {
 		now[t] = id
 		if o := c.offsets[t]; o != nil {
 			now[t] = max(id, o.at)
-		} else {
-			added++
 		}
 	}
-	total := len(c.offsets) + added
 	c.mu.Unlock()
-	if total > MaxClientTopics {
-		return nil, invalid("offsets", strconv.Itoa(total)+" topics of one client", "at most "+strconv.Itoa(MaxClientTopics))
-	}
+	seen := c.seen.Load()
 	err = f.ledger.do(ctx, &request{
 		change: func(b *Batch) error {
 			for t, id := range now {
 				b.Offsets = append(b.Offsets, Offset{Client: c.name, Topic: t, At: id})
 			}
-			b.Seen = append(b.Seen, c.record(c.seen.Load()))
+			b.Seen = append(b.Seen, c.record(seen))
 			return nil
 		},
 		apply: func() {
+			c.saved = seen
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for t, id := range now {
@@ -158,7 +196,8 @@ func (f *Feed) Seek(ctx context.Context, name string, to Start, topics []Topic) 
 		}
 		c.mu.Unlock()
 	}
-	if err := f.move(ctx, c, topics, func() (EventID, error) { return to.after(f.store) }); err != nil {
+	m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return to.after(f.store) }}
+	if err := m.durably(ctx); err != nil {
 		return ClientInfo{}, err
 	}
 	return f.describe(c)

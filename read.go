@@ -203,6 +203,13 @@ func (f *Feed) fetch(ctx context.Context, name string, r Read, single bool) (Ans
 		f.stats.fetches.Add(1)
 		return f.counted(f.look(ctx, name, r, single))
 	}
+	if r.Peek { // which records nothing, so that "latest" would be another place after each event
+		at, err := r.Start.after(f.store)
+		if err != nil {
+			return Answer{}, err
+		}
+		r.Start = StartAt(at + 1)
+	}
 	from := r.From
 	return f.waitFor(ctx, r.Wait, r.Topics, func() (Answer, error) {
 		r.From, from = from, nil // only the first look moves the client
@@ -265,7 +272,8 @@ func (f *Feed) look(ctx context.Context, name string, r Read, single bool) (Answ
 		if err != nil {
 			return Answer{}, err
 		}
-		if err := f.move(ctx, c, topics, func() (EventID, error) { return at, nil }); err != nil {
+		m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return at, nil }}
+		if err := m.orInMemory(ctx); err != nil {
 			return Answer{}, err
 		}
 		s.gap = gap

@@ -101,7 +101,7 @@ type NewEvent struct {
 type Known struct {
 	// First is the event that brought the killmail; Latest the newest version of it (First, or an update event).
 	First, Latest EventID
-	// Digest is the richness of the newest version: see Killmail.Digest.
+	// Digest is the richness of all versions: see Digest.
 	Digest Digest
 }
 

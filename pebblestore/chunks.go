@@ -52,7 +52,7 @@ func (s *Store) rotate() {
 	x := &s.index
 	x.mu.Lock()
 	cur := x.gens[len(x.gens)-1]
-	if cur.to-cur.from+1 < generationSize {
+	if int(cur.to-cur.from+1) < s.generation {
 		x.mu.Unlock()
 		return
 	}
@@ -248,7 +248,7 @@ func (s *Store) restoreIndex() error {
 		if err != nil {
 			return fmt.Errorf("indexing events up to %d: %w", from-1, err)
 		}
-		if g.to-g.from+1 >= generationSize && !s.readOnly {
+		if int(g.to-g.from+1) >= s.generation && !s.readOnly {
 			x.gens = append(x.gens, g)
 			if err := s.writeGeneration(g); err != nil {
 				return err

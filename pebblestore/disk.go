@@ -33,6 +33,8 @@ type disk struct {
 
 	measured atomic.Int64 // Unix nanoseconds of the last look at the free space
 	short    atomic.Bool  // the last look found less than minFree
+
+	marks marks // of the engine's logs: see synced.go
 }
 
 const (
@@ -107,24 +109,54 @@ func (d *disk) attempt(what string, fatal bool, op func() error) error {
 	}
 }
 
+// makeDir makes the directory, and those above it that are missing, and syncs all that got a new entry: the engine syncs only
+// the one above its own, so that a power cut could take back the others with all that was acknowledged.
+func (d *disk) makeDir() error {
+	var changed []string
+	for name := d.dir; ; name = d.PathDir(name) {
+		_, err := d.Stat(name)
+		if err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		if err == nil || d.PathDir(name) == name {
+			break
+		}
+		changed = append(changed, d.PathDir(name))
+	}
+	if err := d.MkdirAll(d.dir, 0o750); err != nil {
+		return err
+	}
+	for _, name := range changed {
+		f, err := d.OpenDir(name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *disk) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
 	err = d.attempt("creating "+name, true, func() (err error) { f, err = d.FS.Create(name, c); return err })
-	return d.wrap(f, name, err)
+	return d.wrap(f, name, parseLog(d.PathBase(name)), err)
 }
 
 func (d *disk) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (f vfs.File, err error) {
 	err = d.attempt("opening "+name, true, func() (err error) { f, err = d.FS.OpenReadWrite(name, c, opts...); return err })
-	return d.wrap(f, name, err)
+	return d.wrap(f, name, logName{}, err)
 }
 
 func (d *disk) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
 	err = d.attempt("reusing "+from, true, func() (err error) { f, err = d.FS.ReuseForWrite(from, to, c); return err })
-	return d.wrap(f, to, err)
+	d.marks.forget(parseLog(d.PathBase(from)))
+	return d.wrap(f, to, parseLog(d.PathBase(to)), err)
 }
 
 func (d *disk) OpenDir(name string) (vfs.File, error) {
 	f, err := d.FS.OpenDir(name)
-	return d.wrap(f, name, err)
+	return d.wrap(f, name, logName{}, err)
 }
 
 func (d *disk) Link(from, to string) error {
@@ -141,6 +173,7 @@ func (d *disk) MkdirAll(name string, perm os.FileMode) error {
 
 // Remove and RemoveAll may fail without harm: what could not be removed is tried again at the next open.
 func (d *disk) Remove(name string) error {
+	d.marks.forget(parseLog(d.PathBase(name)))
 	return d.attempt("removing "+name, false, func() error { return d.FS.Remove(name) })
 }
 
@@ -151,11 +184,11 @@ func (d *disk) RemoveAll(name string) error {
 // Unwrap returns the file system below, for the engine's own look at it.
 func (d *disk) Unwrap() vfs.FS { return d.FS }
 
-func (d *disk) wrap(f vfs.File, name string, err error) (vfs.File, error) {
+func (d *disk) wrap(f vfs.File, name string, log logName, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &diskFile{File: f, disk: d, name: name}, nil
+	return &diskFile{File: f, disk: d, name: name, log: log}, nil
 }
 
 // diskFile is a file open for writing.
@@ -163,6 +196,9 @@ type diskFile struct {
 	vfs.File
 	disk *disk
 	name string
+
+	log     logName      // of which one this is the beginning; zero for other files
+	written atomic.Int64 // by Write
 }
 
 func (f *diskFile) Write(p []byte) (n int, err error) {
@@ -171,6 +207,7 @@ func (f *diskFile) Write(p []byte) (n int, err error) {
 		n += m
 		return err
 	})
+	f.written.Add(int64(n))
 	return n, err
 }
 
@@ -193,18 +230,29 @@ func (f *diskFile) Preallocate(offset, length int64) error {
 
 // Sync, SyncData and SyncTo are never tried again: after a failed fsync the kernel may have dropped the pages and marked
 // them clean, and a second one would succeed without them. This holds for ENOSPC too.
-func (f *diskFile) Sync() error { return f.synced(f.File.Sync()) }
+func (f *diskFile) Sync() error {
+	length := f.written.Load()
+	return f.synced(length, f.File.Sync())
+}
 
-func (f *diskFile) SyncData() error { return f.synced(f.File.SyncData()) }
+func (f *diskFile) SyncData() error {
+	length := f.written.Load()
+	return f.synced(length, f.File.SyncData())
+}
 
 func (f *diskFile) SyncTo(length int64) (bool, error) {
 	full, err := f.File.SyncTo(length)
-	return full, f.synced(err)
+	return full, f.synced(0, err) // it promises nothing about what is on disk
 }
 
-func (f *diskFile) synced(err error) error {
+// synced notes what an fsync made durable, or that it failed.
+func (f *diskFile) synced(length int64, err error) error {
 	if err != nil {
 		f.disk.fail(fmt.Errorf("fsync of %s: %w", f.name, err))
+		return err
 	}
-	return err
+	if f.log != (logName{}) && length > 0 {
+		f.disk.marks.note(f.log, length)
+	}
+	return nil
 }

@@ -34,6 +34,8 @@ type Options struct {
 	Logger *slog.Logger
 	// FS, when set, is the file system to use instead of the machine's or Memory's. It is for tests that fail it.
 	FS vfs.FS
+
+	generation int // events in a full generation, see chunks.go; 0 means generationSize, and only tests have less
 }
 
 func (o *Options) withDefaults() {
@@ -45,6 +47,9 @@ func (o *Options) withDefaults() {
 	}
 	if o.MinFree == 0 {
 		o.MinFree = 32 << 20
+	}
+	if o.generation == 0 {
+		o.generation = generationSize
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -71,9 +76,10 @@ type Store struct {
 	index index
 	damage
 
-	full    chan struct{} // cap 1: a generation is full
-	drained chan struct{} // cap 1: one was written
-	writer  sync.WaitGroup
+	generation int           // events in a full generation
+	full       chan struct{} // cap 1: a generation is full
+	drained    chan struct{} // cap 1: one was written
+	writer     sync.WaitGroup
 }
 
 var _ killfeed.Store = (*Store)(nil)
@@ -107,7 +113,7 @@ func Open(dir string, o Options) (*Store, error) {
 		if _, err := o.FS.Stat(dir); err != nil {
 			return nil, fmt.Errorf("opening the data directory: %w", err)
 		}
-	} else if err := d.MkdirAll(dir, 0o750); err != nil {
+	} else if err := d.makeDir(); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
 	lock, err := pebble.LockDirectory(dir, o.FS)
@@ -118,7 +124,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("locking %s: %w (%w)", dir, killfeed.ErrLocked, err)
 	}
 	s := &Store{
-		lock: lock, disk: d, log: o.Logger, readOnly: o.ReadOnly,
+		lock: lock, disk: d, log: o.Logger, readOnly: o.ReadOnly, generation: o.generation,
 		full: make(chan struct{}, 1), drained: make(chan struct{}, 1),
 	}
 	s.index.systems, s.index.tailLimit = map[uint32]*postings{}, o.Tail
@@ -138,6 +144,14 @@ func Open(dir string, o Options) (*Store, error) {
 const engineVersion = pebble.FormatWALSyncChunks
 
 func (s *Store) open(dir string, o Options) (err error) {
+	if err := s.disk.checkLogs(); err != nil {
+		return err
+	}
+	if !o.ReadOnly && !o.Memory {
+		if err := s.disk.openMarks(); err != nil {
+			s.log.Warn("damage to the engine's logs may go unnoticed", "err", err)
+		}
+	}
 	cache := pebble.NewCache(o.Cache)
 	defer cache.Unref()
 	opts := &pebble.Options{
@@ -449,5 +463,5 @@ func (s *Store) Close() error {
 	if err == nil && !s.readOnly {
 		err = s.db.LogData(nil, pebble.Sync) // the chunks and what went before them
 	}
-	return errors.Join(err, s.db.Close(), s.lock.Close())
+	return errors.Join(err, s.db.Close(), s.disk.marks.close(), s.lock.Close())
 }

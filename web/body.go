@@ -24,6 +24,9 @@ const (
 
 // body reads the request's body, unpacks it, and bounds both to limit. The result is only good until x.buf is used.
 func (x *exchange) body(limit int64, within time.Duration) ([]byte, error) {
+	if x.r.ContentLength > limit {
+		return nil, &http.MaxBytesError{Limit: limit} // without having it sent
+	}
 	// The server has no ReadTimeout, because that would end long polls. Errors mean a connection without deadlines, as in
 	// tests.
 	control := http.NewResponseController(x.w)

@@ -40,6 +40,7 @@ type server struct {
 	api   *web.API
 	mails *storetest.Maker
 	log   *syncBuffer
+	close func() // the feed; done at the end of the test anyway
 }
 
 type serverOptions struct {
@@ -61,11 +62,12 @@ func newServer(t testing.TB, options ...func(*serverOptions)) *server {
 	if s.feed, err = killfeed.Open(s.disk, o.feed); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	s.close = sync.OnceFunc(func() {
 		if err := s.feed.Close(); err != nil {
 			t.Errorf("closing the feed: %v", err)
 		}
 	})
+	t.Cleanup(s.close)
 	if s.api, err = web.New(s.feed, o.config); err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func splitItems(body []byte) ([][]byte, error) {
 	if body[0] == '[' {
 		var even bool
 		if items, even = splitArray(body); !even {
-			return nil, badBody(body, "a whole JSON array of killmails; nothing of it was taken")
+			return nil, badBody("a whole JSON array of killmails, and its brackets do not match; nothing of it was taken")
 		}
 	} else if objects, even := splitObjects(body); even {
 		items = objects

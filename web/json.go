@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"unicode/utf8"
-
-	"killfeed"
 )
 
 // Bodies are taken apart by hand, on text that encoding/json found valid: decoding into a struct would match names in any
@@ -15,27 +14,26 @@ import (
 // object checks that text is one JSON object in valid UTF-8. The error says where it is not.
 func object(text []byte) error {
 	if !utf8.Valid(text) {
-		return badBody(text, "text in UTF-8")
+		return badBody("one JSON object in UTF-8")
 	}
 	if !json.Valid(text) {
-		var any json.RawMessage
-		return badBody(text, "one JSON object: "+jsonFault(json.Unmarshal(text, &any)))
+		var raw json.RawMessage
+		fault := json.Unmarshal(text, &raw)
+		if at, ok := fault.(*json.SyntaxError); ok {
+			return badBody(fmt.Sprintf("one JSON object, and at byte %d there is an %v", at.Offset, at))
+		}
+		return badBody("one JSON object")
 	}
-	if text = bytes.TrimLeft(text, jsonSpace); text[0] != '{' {
-		return badBody(text, "one JSON object")
+	if bytes.TrimLeft(text, jsonSpace)[0] != '{' {
+		return badBody("one JSON object")
 	}
 	return nil
 }
 
-func badBody(text []byte, want string) error {
-	return killfeed.Invalid("body", string(bytes.TrimLeft(text[:min(len(text), 256)], jsonSpace)), want)
-}
-
-func jsonFault(err error) string {
-	if at, ok := err.(*json.SyntaxError); ok {
-		return fmt.Sprintf("%v, at byte %d", err, at.Offset)
-	}
-	return "it is no JSON"
+// badBody refuses a body. It does not show it: bodies are long, and their beginning rarely says what is wrong.
+func badBody(want string) error {
+	return &problem{Status: http.StatusBadRequest, Parameter: "body", Accepted: want,
+		Detail: "the body is not accepted: want " + want}
 }
 
 const jsonSpace = " \t\r\n"

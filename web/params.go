@@ -120,6 +120,16 @@ func (p *readParams) setOnce(which param, name, value string) error {
 	return nil
 }
 
+// add notes a topic. The feed has the same limit, but a body has room for 500,000 of them before it gets to say so.
+func (p *readParams) add(t killfeed.Topic) error {
+	if len(p.topics) == killfeed.MaxTopics {
+		return killfeed.Invalid("topics", "more than "+strconv.Itoa(killfeed.MaxTopics)+" systems and topics",
+			"at most "+strconv.Itoa(killfeed.MaxTopics)+" in one request")
+	}
+	p.topics = append(p.topics, t)
+	return nil
+}
+
 const wantSystem = "a solar system's id: decimal digits, 1 to 2147483647; several are separated by commas"
 
 func (p *readParams) addSystems(list string) error {
@@ -129,9 +139,8 @@ func (p *readParams) addSystems(list string) error {
 		if !ok {
 			return killfeed.Invalid("systems", one, wantSystem)
 		}
-		p.topics = append(p.topics, killfeed.System(id))
-		if !more {
-			return nil
+		if err := p.add(killfeed.System(id)); err != nil || !more {
+			return err
 		}
 		list = rest
 	}
@@ -145,9 +154,8 @@ func (p *readParams) addTopics(list string) error {
 			return err
 		}
 		t.Label = strings.Clone(t.Label) // a client keeps its topics; it must not keep the whole query with them
-		p.topics = append(p.topics, t)
-		if !more {
-			return nil
+		if err := p.add(t); err != nil || !more {
+			return err
 		}
 		list = rest
 	}

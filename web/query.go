@@ -30,7 +30,7 @@ func eachPair(raw string, f func(name, value string) error) error {
 		}
 		if !plain {
 			var err error
-			if name, err = decode(name, name); err != nil {
+			if name, err = decodeName(name); err != nil {
 				return err
 			}
 			if value, err = decode(name, value); err != nil {
@@ -44,11 +44,25 @@ func eachPair(raw string, f func(name, value string) error) error {
 	return nil
 }
 
+// decodeName is decode for names. The two that most HTTP libraries send encoded, once for each system, cost nothing.
+func decodeName(s string) (string, error) {
+	switch s {
+	case "systems%5B%5D":
+		return "systems[]", nil
+	case "topics%5B%5D":
+		return "topics[]", nil
+	}
+	return decode(s, s)
+}
+
 // decode undoes the percent-encoding of a parameter's name or value.
 func decode(name, s string) (string, error) {
-	plain, err := url.QueryUnescape(s)
-	if err != nil {
-		return "", killfeed.Invalid(shorten(name), s, "percent-encoding: each % followed by two hex digits, and %25 for a % itself")
+	plain := s
+	if strings.IndexByte(s, '%') >= 0 || strings.IndexByte(s, '+') >= 0 {
+		var err error
+		if plain, err = url.QueryUnescape(s); err != nil {
+			return "", killfeed.Invalid(shorten(name), s, "percent-encoding: each % followed by two hex digits, and %25 for a % itself")
+		}
 	}
 	if !utf8.ValidString(plain) {
 		return "", killfeed.Invalid(shorten(name), s, "text in UTF-8")

@@ -7,11 +7,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"killfeed"
 	"killfeed/pebblestore"
 )
 
@@ -39,13 +40,15 @@ func (a *app) check(ctx context.Context, asJSON bool) (err error) {
 		return hint(err, "name the data directory with --data")
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := pebblestore.Open(dir, pebblestore.Options{Cache: int64(a.settings.cache), Logger: log})
+	store, err := pebblestore.Open(dir, pebblestore.Options{ReadOnly: true, Cache: int64(a.settings.cache), Logger: log})
 	switch {
 	case err == nil:
-	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist): // a file of the engine is damaged or missing
+	case errors.Is(err, killfeed.ErrLocked):
+		return hint(err, "a running server holds it: stop the server, then check")
+	case errors.Is(err, fs.ErrPermission):
+		return err
+	default: // there is a log, and it does not open
 		return fmt.Errorf("%w: %w", errDamage, err)
-	default:
-		return lockedHint(err, "a running server holds it: stop the server, then check")
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 
@@ -98,16 +101,18 @@ func (a *app) check(ctx context.Context, asJSON bool) (err error) {
 	return err
 }
 
-// holdsLog tells whether there is something to check in dir. Opening it would make a new log, and call that whole.
+// holdsLog returns nil when dir has files of a log in it: without any there is nothing to check, and nothing is damaged.
 func holdsLog(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("checking the log: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() != tokenFileName {
-			return nil
+		for _, pattern := range []string{"MANIFEST-*", "*.sst", "*.log"} { // the engine's
+			if ok, _ := filepath.Match(pattern, e.Name()); ok {
+				return nil
+			}
 		}
 	}
-	return fmt.Errorf("%s holds no log", dir)
+	return fmt.Errorf("checking the log: %s holds none", dir)
 }

@@ -40,7 +40,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: await file [variable]")
 	}
 	path := ts.MkAbs(args[0])
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		text, err := os.ReadFile(path)
 		if err != nil || !strings.HasSuffix(string(text), "\n") {
 			continue
@@ -50,7 +50,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return
 	}
-	ts.Fatalf("%s did not appear within a minute", args[0])
+	ts.Fatalf("%s did not appear within 30 seconds", args[0])
 }
 
 // killmails FILE FIRST LAST writes made-up killmails in ESI's shape with these ids, one a line.

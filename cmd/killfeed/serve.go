@@ -53,6 +53,9 @@ switches a limit off.`,
 // serve starts with the address, so that it answers while the log is being opened: then the store, the feed on it, the API on
 // the feed. It stops from the other end: the requests and the collector first, then the feed, which closes the store.
 func (a *app) serve(ctx context.Context, addrFile string) (err error) {
+	if a.settings.maxClients < 1 {
+		return usagef("max-clients %d is not accepted: want a number from 1 on", a.settings.maxClients)
+	}
 	log := a.logger()
 	listener, err := a.listen()
 	if err != nil {

@@ -1,0 +1,30 @@
+// Package doctest keeps the documents true: README.md, CONTRIBUTING.md, CHANGELOG.md, and all of doc/ and docs/. It holds
+// tests only.
+//
+// # What it guarantees
+//
+// Every example is run. The fenced blocks of a document run from top to bottom against a server of the document's own, which
+// starts with an empty log, and what they print is compared with the block that follows. An example that cannot run says
+// why, where authors see it and readers do not.
+//
+// Every link inside the project leads somewhere. The settings in docs/configuration.md are those of the program, the imports
+// in docs/architecture.md those of the code, the tests in docs/guarantees.md exist, and docs/api.md leaves out no endpoint,
+// parameter or status of the OpenAPI document.
+//
+// # What authors owe
+//
+// The language behind the fence says what happens:
+//
+//	```sh              runs in the document's one shell, so that variables live on; each command must succeed
+//	```sh program      runs as a program of its own, as do ```python and ```js when python3 and node are there
+//	```sh no-run: why  is only shown
+//	```toml            is read as killfeed.toml by 'killfeed config show'
+//	```json, ```text   directly behind one of those: what it prints; elsewhere: JSON that must be valid, and drawings
+//
+// In what is printed, … stands for anything within a line, and a line of its own for any lines; JSON is compared without
+// regard to white space, so that it can be shown with line breaks. A program is ended once it has printed what is expected.
+//
+// The example "go run ./cmd/killfeed serve" is the document's own server. In the others 127.0.0.1:4004 becomes that server's
+// real address, and "go run ./cmd/killfeed" the built binary. The working directory is
+// an empty one with the server's killfeed-data and a made-up day archive, killmails-2026-11-22.tar.bz2.
+package doctest

@@ -1,0 +1,155 @@
+package storetest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"killfeed"
+)
+
+// testLikeModel applies random batches and removals to the store and to a Model and compares every read.
+func testLikeModel(t *testing.T, s *subject) {
+	rapid.Check(t, func(rt *rapid.T) {
+		r := &random{T: rt, got: s.h.Open(t), model: NewModel(), from: base}
+		defer func() { r.got.Close() }()
+		steps := rapid.IntRange(1, 12).Draw(rt, "steps")
+		for range steps {
+			r.step(t, s.h)
+			if d := compare(r.got, r.model, false); len(d) > 0 {
+				rt.Fatalf("%d differences, the first is %s", len(d), d[0])
+			}
+			r.ask()
+		}
+		r.got = s.h.Reopen(t, r.got)
+		if d := compare(r.got, r.model, true); len(d) > 0 {
+			rt.Fatalf("reopened: %d differences, the first is %s", len(d), d[0])
+		}
+		if s.h.Check != nil {
+			s.h.Check(t, r.got)
+		}
+	})
+}
+
+// random is one run.
+type random struct {
+	*rapid.T
+	got   killfeed.Store
+	model *Model
+	from  time.Time
+}
+
+var (
+	randomSystem = rapid.Uint32Range(1, 5)
+	randomTopic  = rapid.Custom(func(t *rapid.T) killfeed.Topic {
+		switch kind := rapid.SampledFrom([]killfeed.TopicKind{
+			killfeed.KindSystem, killfeed.KindCharacter, killfeed.KindCorporation, killfeed.KindAlliance, killfeed.KindFaction,
+			killfeed.KindShip, killfeed.KindLabel, killfeed.KindAll,
+		}).Draw(t, "kind"); kind {
+		case killfeed.KindAll:
+			return killfeed.All()
+		case killfeed.KindLabel:
+			return killfeed.Label(rapid.SampledFrom([]string{"a", "ab", "b", "loc:highsec"}).Draw(t, "label"))
+		default:
+			return on(kind, rapid.Uint32Range(1, 4).Draw(t, "id"))
+		}
+	})
+	randomClient = rapid.SampledFrom([]string{"a", "ab", "a:b", "ä"})
+)
+
+// step does one thing to both stores.
+func (r *random) step(t testing.TB, h Harness) {
+	st := r.model.State()
+	switch what := rapid.IntRange(0, 9).Draw(r.T, "what"); {
+	case what <= 6:
+		b := r.batch(st)
+		if err := r.model.Commit(b); err != nil {
+			r.Fatal(err)
+		}
+		if err := r.got.Commit(b); err != nil {
+			r.Fatalf("Commit: %v", err)
+		}
+	case what <= 8:
+		if st.First > st.Head {
+			return
+		}
+		through := killfeed.EventID(rapid.Uint64Range(uint64(st.First), uint64(st.Head)).Draw(r.T, "through"))
+		if err := r.model.Remove(through); err != nil {
+			r.Fatal(err)
+		}
+		if err := r.got.Remove(through); err != nil {
+			r.Fatalf("Remove(%d): %v", through, err)
+		}
+	case h.Crash != nil && rapid.Bool().Draw(r.T, "crash"):
+		r.got = h.Crash(t, r.got)
+	default:
+		r.got = h.Reopen(t, r.got)
+	}
+}
+
+func (r *random) batch(st killfeed.State) *killfeed.Batch {
+	b := &killfeed.Batch{}
+	prev := killfeed.Event{ID: st.Head, MirrorSeq: st.MirrorSeq}
+	for range rapid.IntRange(0, 6).Draw(r.T, "events") {
+		r.from = r.from.Add(time.Duration(rapid.IntRange(0, 3).Draw(r.T, "pause")) * time.Millisecond)
+		e := killfeed.NewEvent{Event: killfeed.Event{
+			ID: prev.ID + 1, SystemID: randomSystem.Draw(r.T, "system"), ReceivedAt: r.from,
+			Killmail:   fmt.Appendf(nil, `{"n":%d}`, rapid.Uint64().Draw(r.T, "n")),
+			KillmailID: rapid.Int64Range(0, 9).Draw(r.T, "killmail id"), MirrorSeq: prev.MirrorSeq,
+			Marks: killfeed.Marks(rapid.IntRange(0, 3).Draw(r.T, "marks")),
+		}}
+		if e.Marks == 0 {
+			e.MirrorSeq++
+		}
+		if rapid.Bool().Draw(r.T, "tells its time") {
+			e.KilledAt = r.from.Truncate(time.Second)
+		}
+		e.Topics = []killfeed.Topic{system(e.SystemID)}
+		for _, topic := range rapid.SliceOfN(randomTopic, 0, 5).Draw(r.T, "topics") {
+			if topic.Kind > killfeed.KindSystem && !isOn(e.Topics, topic) {
+				e.Topics = append(e.Topics, topic)
+			}
+		}
+		if e.KillmailID != 0 {
+			e.Known = killfeed.Known{First: e.ID, Latest: e.ID, Digest: killfeed.Digest(rapid.Uint64().Draw(r.T, "digest"))}
+		}
+		b.Events = append(b.Events, e)
+		prev = e.Event
+	}
+	for range rapid.IntRange(0, 3).Draw(r.T, "offsets") {
+		name := randomClient.Draw(r.T, "client")
+		b.Offsets = append(b.Offsets, killfeed.Offset{
+			Client: name, Topic: randomTopic.Draw(r.T, "topic"), At: killfeed.EventID(rapid.Uint64Range(0, uint64(prev.ID)).Draw(r.T, "at")),
+		})
+		b.Seen = append(b.Seen, killfeed.ClientSeen{Client: name, Created: base, At: r.from})
+	}
+	if rapid.IntRange(0, 4).Draw(r.T, "gone") == 0 {
+		b.Gone = append(b.Gone, randomClient.Draw(r.T, "client"))
+	}
+	return b
+}
+
+// ask puts a few random questions to both stores.
+func (r *random) ask() {
+	head := uint64(r.model.State().Head)
+	for range 3 {
+		q := killfeed.Query{
+			Through: killfeed.EventID(rapid.Uint64Range(0, head+1).Draw(r.T, "through")), Max: rapid.IntRange(1, 12).Draw(r.T, "max"),
+		}
+		for _, topic := range rapid.SliceOfNDistinct(randomTopic, 1, 6, rapid.ID).Draw(r.T, "topics") {
+			q.Positions = append(q.Positions, at(topic, killfeed.EventID(rapid.Uint64Range(0, head+1).Draw(r.T, "after"))))
+		}
+		if d := diff(found(r.got, q), found(r.model, q)); d != "" {
+			r.Fatalf("Find(%+v) (-want +got):\n%s", q, d)
+		}
+	}
+	for range 2 {
+		when := base.Add(time.Duration(rapid.Int64Range(-1, int64(r.from.Sub(base))+1).Draw(r.T, "received")))
+		got, err := r.got.ReceivedFrom(when)
+		if want, _ := r.model.ReceivedFrom(when); got != want || err != nil {
+			r.Fatalf("ReceivedFrom(%v) is %d, %v; want %d", when, got, err, want)
+		}
+	}
+}
