@@ -143,8 +143,8 @@ func (r *registry) make(name string, now time.Time) (*client, error) {
 	if len(r.byName) >= r.max {
 		return nil, fmt.Errorf("client %q: %w: this server remembers at most %d; delete some", name, ErrTooManyClients, r.max)
 	}
-	c := newClient(name, now)
-	r.byName[name] = c
+	c := newClient(strings.Clone(name), now) // the name may be a piece of something large
+	r.byName[c.name] = c
 	return c, nil
 }
 

@@ -134,6 +134,12 @@ func (s Start) after(store Store) (EventID, error) {
 	return st.First - 1, nil
 }
 
+// CursorAt returns the cursor just before s, for readers that keep their own.
+func (f *Feed) CursorAt(s Start) (Cursor, error) {
+	at, err := s.after(f.store)
+	return Cursor{After: at, Epoch: f.store.State().Epoch}, err
+}
+
 // place turns a cursor into a position in this log, and the gap to tell when it is not one.
 func (f *Feed) place(c Cursor) (EventID, *Gap) {
 	st := f.store.State()

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"crypto/rand"
 	"errors"
 	"net/http"
 	"slices"
@@ -228,37 +227,4 @@ func (a *API) handled(name string, value []byte) (killfeed.EventID, error) {
 			"; the other log's event ids mean other events here")
 	}
 	return c.After, nil
-}
-
-// before is the position just before the first event that start names, for readers without a client. start has been checked.
-func (a *API) before(x *exchange, start killfeed.Start) (killfeed.Cursor, error) {
-	st := a.feed.State()
-	at := killfeed.Cursor{After: st.First - 1, Epoch: st.Epoch}
-	text := start.String()
-	switch text {
-	case "earliest":
-		return at, nil
-	case "latest":
-		at.After = st.Head
-		return at, nil
-	}
-	if c, err := killfeed.ParseCursor(text); err == nil {
-		at.After = min(c.After-1, st.Head)
-		return at, nil
-	}
-	// The feed finds times for clients. A peek makes none, and nobody has a name drawn at random.
-	ans, err := a.feed.Next(x.r.Context(), rand.Text(), killfeed.Read{
-		Topics: []killfeed.Topic{killfeed.All()}, Start: start, Updates: true, Peek: true,
-	})
-	switch {
-	case err != nil:
-		return at, err
-	case ans.Gap != nil: // the first one is damaged, and ReadAfter is to tell so
-		at.After = ans.Gap.From - 1
-	case len(ans.Events) > 0:
-		at.After = ans.Events[0].ID - 1
-	default:
-		at.After = ans.Head
-	}
-	return at, nil
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"killfeed"
 )
@@ -47,9 +46,8 @@ func (x *exchange) readRequest(single bool) (killfeed.Read, error) {
 	return r, err
 }
 
-// client is the client_id that was given. It is a copy: a client made now keeps its name, which must not keep the whole
-// query with it.
-func (x *exchange) client() string { return strings.Clone(x.params.value[paramClient]) }
+// client is the client_id that was given.
+func (x *exchange) client() string { return x.params.value[paramClient] }
 
 // poll answers with the events that a client, or the holder of a cursor, has not had.
 func (a *API) poll(x *exchange) error {
@@ -105,7 +103,7 @@ func (a *API) readAfter(x *exchange, r killfeed.Read) (killfeed.Answer, error) {
 	)
 	if r.From != nil {
 		after = *r.From
-	} else if after, err = a.before(x, r.Start); err != nil {
+	} else if after, err = a.feed.CursorAt(r.Start); err != nil {
 		return killfeed.Answer{}, err
 	}
 	ans, err := a.feed.ReadAfter(x.r.Context(), after, r)
@@ -151,7 +149,7 @@ func (a *API) describe(x *exchange, ans *killfeed.Answer) {
 	if ans.Gap != nil {
 		h["Killfeed-Gap"] = []string{ans.Gap.String()}
 	}
-	if ans.More {
+	if ans.More { // next sets it only when it found nothing
 		h["Killfeed-More"] = valueOne
 	}
 }
