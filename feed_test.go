@@ -1262,6 +1262,63 @@ func TestInsertAllOrNone(t *testing.T) {
 	f.is(f.fetch("c", in(A)), "1")
 }
 
+// A source's place is stored with its killmails, both or neither, also when there is nothing new among them.
+func TestInsertFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newModel()
+		h := &hooked{errors: map[int64]error{9: errors.New("unreadable")}}
+		faulty := storetest.NewFaulty(store.open(t))
+		h.Store = faulty
+		f := start(t, h, killfeed.Options{})
+		insert := func(place string, ids ...int64) error {
+			var ks []*killfeed.Killmail
+			for _, id := range ids {
+				m := storetest.Mail{ID: id, System: A, Time: time.Now()}
+				ks = append(ks, m.Killmail())
+			}
+			_, err := f.InsertFrom(t.Context(), ks, 0, killfeed.Checkpoint{Source: "r2z2", Place: place})
+			return err
+		}
+		check := func(place string, head killfeed.EventID) {
+			t.Helper()
+			got, err := f.Checkpoint("r2z2")
+			if got != place || err != nil || f.State().Head != head {
+				t.Errorf("the place is %q, %v, and the head %d; want %q and %d", got, err, f.State().Head, place, head)
+			}
+		}
+		check("", 0)
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(insert("one", 1, 2))
+		check("one", 2)
+		must(insert("two", 2, 1))
+		check("two", 2)
+		must(insert("three"))
+		check("three", 2)
+		if insert("four", 3, 9) == nil {
+			t.Error("no error")
+		}
+		check("three", 2)
+		faulty.FailCommits(storetest.Fault{}, storetest.Fault{Stored: true})
+		f.errorIs(insert("five", 3), killfeed.ErrOutcomeUnknown)
+		check("three", 2)
+		f.errorIs(insert("six", 3), killfeed.ErrOutcomeUnknown)
+		check("six", 3)
+		must(insert("seven", 3, 4))
+		check("seven", 4)
+		_, err := f.InsertFrom(t.Context(), nil, 0, killfeed.Checkpoint{Place: "x"})
+		f.invalid(err, "checkpoint")
+		_, err = f.InsertFrom(t.Context(), nil, 0, killfeed.Checkpoint{Source: "x", Place: strings.Repeat("x", 64<<10+1)})
+		f.invalid(err, "checkpoint")
+		f = start(t, store.open(t), killfeed.Options{})
+		check("seven", 4)
+	})
+}
+
 func TestInsertRefuses(t *testing.T) {
 	f := start(t, storetest.NewModel(), killfeed.Options{})
 	for text, system := range map[string]uint32{

@@ -38,10 +38,30 @@ func (f *Feed) InsertAll(ctx context.Context, killmails []*Killmail, marks Marks
 	if len(killmails) == 0 {
 		return nil, nil
 	}
-	if err := f.store.Health(); err != nil {
-		return nil, fmt.Errorf("inserting %d killmails: %w", len(killmails), err)
+	return f.insert(ctx, &request{killmails: killmails, marks: marks})
+}
+
+// InsertFrom is InsertAll for a source that remembers its place in the log: the checkpoint is stored with the killmails, both
+// or neither. There may be no killmails.
+func (f *Feed) InsertFrom(ctx context.Context, killmails []*Killmail, marks Marks, c Checkpoint) ([]InsertResult, error) {
+	if err := CheckClientName(c.Source); err != nil || len(c.Place) > maxPlace {
+		return nil, invalid("checkpoint", c.Source, "a printable name of 1 to 128 bytes, and a place of at most 64 KiB")
 	}
-	r := &request{killmails: killmails, marks: marks}
+	return f.insert(ctx, &request{killmails: killmails, marks: marks, change: func(b *Batch) error {
+		b.Checkpoints = append(b.Checkpoints, c)
+		return nil
+	}})
+}
+
+const maxPlace = 64 << 10
+
+// Checkpoint returns the place that the named source stored last, empty when it never did.
+func (f *Feed) Checkpoint(source string) (string, error) { return f.store.Checkpoint(source) }
+
+func (f *Feed) insert(ctx context.Context, r *request) ([]InsertResult, error) {
+	if err := f.store.Health(); err != nil {
+		return nil, fmt.Errorf("inserting %d killmails: %w", len(r.killmails), err)
+	}
 	if err := f.ledger.do(ctx, r); err != nil {
 		return nil, err
 	}

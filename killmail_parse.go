@@ -204,7 +204,7 @@ func (p *parser) participant() (x participant) {
 	for n := 0; p.member(n); n++ {
 		switch string(p.name()) {
 		case "character_id":
-			x.ids[KindCharacter-KindCharacter] = p.id()
+			x.ids[0] = p.id()
 		case "corporation_id":
 			x.ids[KindCorporation-KindCharacter] = p.id()
 		case "alliance_id":

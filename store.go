@@ -49,6 +49,9 @@ type Store interface {
 	// Clients yields every stored client; it is called once, when a Feed opens.
 	Clients(yield func(ClientRecord) bool) error
 
+	// Checkpoint returns what was last committed as the place of the named source, empty when nothing was.
+	Checkpoint(source string) (string, error)
+
 	// Health returns nil, or why writing does not work at the moment: ErrDiskFull (passes by itself) or ErrFailed
 	// (does not). Reading works in both cases.
 	Health() error
@@ -80,13 +83,16 @@ type Batch struct {
 	Offsets []Offset
 	// Seen updates the clients' times.
 	Seen []ClientSeen
+	// Checkpoints are the places of sources, written with the events that they stand behind, so that neither is ever
+	// without the other.
+	Checkpoints []Checkpoint
 	// Gone are clients to delete with all their offsets. They are deleted before Offsets and Seen are applied.
 	Gone []string
 }
 
 // Empty tells whether there is nothing to write.
 func (b *Batch) Empty() bool {
-	return len(b.Events)+len(b.Offsets)+len(b.Seen)+len(b.Gone) == 0
+	return len(b.Events)+len(b.Offsets)+len(b.Seen)+len(b.Gone)+len(b.Checkpoints) == 0
 }
 
 // NewEvent is an event to be stored.
@@ -110,6 +116,14 @@ type Offset struct {
 	Client string
 	Topic  Topic
 	At     EventID
+}
+
+// Checkpoint is how far a source of killmails has come, in its own words.
+type Checkpoint struct {
+	// Source is the source's name, as "r2z2"; it is printable and at most MaxClientName bytes long.
+	Source string
+	// Place is at most 64 KiB.
+	Place string
 }
 
 // ClientSeen is the bookkeeping of a client. Times are whole milliseconds UTC.

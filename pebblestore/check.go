@@ -43,8 +43,10 @@ func (s *Store) Check(ctx context.Context, report func(problem string), progress
 		report(fmt.Sprintf(format, args...))
 	}
 	for _, step := range []func(context.Context) error{c.events, c.outside, c.killmails, c.chunks, c.memory, c.clients, c.offsets, c.marks} {
-		if err := step(ctx); err != nil {
-			return c.result, err
+		if err := step(ctx); ctx.Err() != nil {
+			return c.result, context.Cause(ctx)
+		} else if err != nil {
+			c.report("%v", err) // the other steps may find more
 		}
 	}
 	return c.result, nil
@@ -87,7 +89,7 @@ func (c *checker) events(ctx context.Context) error {
 			prev = killfeed.Event{}
 		}
 	}
-	err := s.scan(numberKey(spaceEvent, uint64(c.state.First)), numberKey(spaceEvent, uint64(c.state.Head)+1), func(key, value []byte) error {
+	one := func(key, value []byte) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
@@ -111,9 +113,19 @@ func (c *checker) events(ctx context.Context) error {
 			c.progress(id-uint64(c.state.First), c.result.Events)
 		}
 		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("reading events from %d on: %w", expect, err)
+	}
+	for unreadable := 0; ; unreadable++ {
+		err := s.scan(numberKey(spaceEvent, uint64(expect)), numberKey(spaceEvent, uint64(c.state.Head)+1), one)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || unreadable == maxDamage || expect > c.state.Head {
+			return fmt.Errorf("reading events from %d on: %w", expect, err)
+		}
+		// A block of the engine's is damaged. What is behind it may be whole.
+		c.report("event %d cannot be read: %v", expect, err)
+		prev = killfeed.Event{}
+		expect++
 	}
 	missing(c.state.Head + 1)
 	if c.progress != nil {

@@ -46,6 +46,12 @@ func (s *Store) Commit(b *killfeed.Batch) error {
 			return err
 		}
 	}
+	for _, c := range b.Checkpoints {
+		key := placeKey(c.Source)
+		if err := pb.Set(key, putPlace(key, c.Place), nil); err != nil {
+			return err
+		}
+	}
 	if err := s.apply(pb, pebble.Sync); err != nil {
 		return err
 	}

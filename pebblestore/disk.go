@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -115,7 +116,7 @@ func (d *disk) makeDir() error {
 	var changed []string
 	for name := d.dir; ; name = d.PathDir(name) {
 		_, err := d.Stat(name)
-		if err != nil && !os.IsNotExist(err) {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		if err == nil || d.PathDir(name) == name {
@@ -127,18 +128,29 @@ func (d *disk) makeDir() error {
 		return err
 	}
 	for _, name := range changed {
-		f, err := d.OpenDir(name)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		if err := d.syncDir(name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (d *disk) syncDir(name string) error {
+	f, err := d.OpenDir(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close(), d.failed())
+}
+
 func (d *disk) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
+	if strings.HasPrefix(d.PathBase(name), "marker.") {
+		// A marker is an empty file whose name has the name of another file, the manifest. The engine syncs the directory
+		// for both at once: of the two, only the marker may survive a power cut, and nothing could be opened any more.
+		if err := d.syncDir(d.PathDir(name)); err != nil {
+			return nil, err
+		}
+	}
 	err = d.attempt("creating "+name, true, func() (err error) { f, err = d.FS.Create(name, c); return err })
 	return d.wrap(f, name, parseLog(d.PathBase(name)), err)
 }
@@ -156,7 +168,10 @@ func (d *disk) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (f vfs.Fi
 
 func (d *disk) OpenDir(name string) (vfs.File, error) {
 	f, err := d.FS.OpenDir(name)
-	return d.wrap(f, name, logName{}, err)
+	if err != nil {
+		return nil, err
+	}
+	return &directory{diskFile{File: f, disk: d, name: name}}, nil
 }
 
 func (d *disk) Link(from, to string) error {
@@ -243,6 +258,16 @@ func (f *diskFile) SyncData() error {
 func (f *diskFile) SyncTo(length int64) (bool, error) {
 	full, err := f.File.SyncTo(length)
 	return full, f.synced(0, err) // it promises nothing about what is on disk
+}
+
+// directory is a directory open to be synced.
+type directory struct{ diskFile }
+
+// Sync does not report a failure to the engine, which would panic. The store has it from disk.failed, and acknowledges nothing
+// any more.
+func (f *directory) Sync() error {
+	_ = f.diskFile.Sync()
+	return nil
 }
 
 // synced notes what an fsync made durable, or that it failed.

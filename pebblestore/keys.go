@@ -19,6 +19,7 @@ import (
 //	'i' bucket4 topic id8          chunk of the index of participants and labels
 //	'o' client 0 topic             offset
 //	'c' client                     client
+//	'p' source                     checkpoint of a source of killmails
 //	'r' system4                    greatest removed event of a system
 //	's' name                       state of the store
 const (
@@ -28,6 +29,7 @@ const (
 	spaceChunk   = 'i'
 	spaceOffset  = 'o'
 	spaceClient  = 'c'
+	spacePlace   = 'p'
 	spaceRemoved = 'r'
 	spaceState   = 's'
 )
@@ -349,6 +351,15 @@ func getClient(key, value []byte) (killfeed.ClientSeen, error) {
 		Created: time.UnixMilli(int64(binary.BigEndian.Uint64(v))).UTC(),
 		At:      time.UnixMilli(int64(binary.BigEndian.Uint64(v[8:]))).UTC(),
 	}, nil
+}
+
+func placeKey(source string) []byte { return append([]byte{spacePlace}, source...) }
+
+// putPlace makes a source's checkpoint: its text, crc4.
+func putPlace(key []byte, place string) []byte {
+	v := append([]byte(place), 0, 0, 0, 0)
+	seal(key, v)
+	return v
 }
 
 // putNumber makes a record of one number: n8 crc4. Offsets, removal marks and most of the state are of this form.

@@ -37,6 +37,23 @@ func (s *Store) Known(killmailID int64) (k killfeed.Known, ok bool, err error) {
 	return k, true, nil
 }
 
+// Checkpoint is killfeed.Store's.
+func (s *Store) Checkpoint(source string) (place string, err error) {
+	key := placeKey(source)
+	err = s.get(key, func(v []byte) error {
+		v, err := open(key, v)
+		place = string(v)
+		return err
+	})
+	if errors.Is(err, pebble.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the checkpoint of %s: %w", source, err)
+	}
+	return place, nil
+}
+
 // Removed is killfeed.Store's.
 func (s *Store) Removed(t killfeed.Topic) killfeed.EventID {
 	s.index.mu.RLock()

@@ -35,7 +35,9 @@ type Options struct {
 	// FS, when set, is the file system to use instead of the machine's or Memory's. It is for tests that fail it.
 	FS vfs.FS
 
-	generation int // events in a full generation, see chunks.go; 0 means generationSize, and only tests have less
+	// Only tests have less than the defaults here.
+	generation int // events in a full generation, see chunks.go; 0 means generationSize
+	block      int // size of the engine's blocks in bytes; 0 means 16 KiB
 }
 
 func (o *Options) withDefaults() {
@@ -47,6 +49,9 @@ func (o *Options) withDefaults() {
 	}
 	if o.MinFree == 0 {
 		o.MinFree = 32 << 20
+	}
+	if o.block == 0 {
+		o.block = 16 << 10
 	}
 	if o.generation == 0 {
 		o.generation = generationSize
@@ -178,7 +183,7 @@ func (s *Store) open(dir string, o Options) (err error) {
 	opts.TargetFileSizes[0] = 4 << 20
 	for i := range opts.Levels {
 		l := &opts.Levels[i]
-		l.BlockSize = 16 << 10
+		l.BlockSize = o.block
 		l.FilterPolicy = bloom.FilterPolicy(10) // most killmail ids that are looked up are not there
 		l.FilterType = pebble.TableFilter
 	}

@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -110,7 +111,7 @@ func (d *disk) checkLogs() error {
 func (d *disk) readMarks() (map[logName]int64, error) {
 	path := d.PathJoin(d.dir, marksName)
 	f, err := d.FS.Open(path)
-	if os.IsNotExist(err) {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {

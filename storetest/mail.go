@@ -24,7 +24,7 @@ type Mail struct {
 	ID int64
 	// System is the solar system.
 	System uint32
-	// Time is the killmail's own time, whole seconds UTC.
+	// Time is the killmail's own time, whole seconds UTC; zero leaves it out.
 	Time time.Time
 	// Victim and Attackers take part. A zero number is left out, as in real killmails of structures and NPCs.
 	Victim    Party
@@ -205,9 +205,11 @@ func (m *Mail) appendESI(dst []byte) []byte {
 		dst = append(dst, `"killmail_id":`...)
 		dst = append(strconv.AppendInt(dst, m.ID, 10), ',')
 	}
-	dst = append(dst, `"killmail_time":"`...)
-	dst = m.Time.UTC().AppendFormat(dst, time.RFC3339)
-	dst = number(dst, `","solar_system_id":`, uint64(m.System))
+	if !m.Time.IsZero() {
+		dst = append(dst, `"killmail_time":"`...)
+		dst = append(m.Time.UTC().AppendFormat(dst, time.RFC3339), `",`...)
+	}
+	dst = number(dst, `"solar_system_id":`, uint64(m.System))
 	dst = append(dst, `,"victim":{`...)
 	dst = optional(dst, `"alliance_id":`, m.Victim.Alliance)
 	dst = optional(dst, `"character_id":`, m.Victim.Character)

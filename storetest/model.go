@@ -30,6 +30,7 @@ type modelLog struct {
 	received  time.Time
 	known     map[int64]killfeed.Known
 	clients   map[string]killfeed.ClientRecord
+	places    map[string]string
 	damaged   map[killfeed.EventID]bool
 }
 
@@ -49,6 +50,7 @@ func NewModel() *Model {
 		epoch:   killfeed.NewEpoch(),
 		known:   map[int64]killfeed.Known{},
 		clients: map[string]killfeed.ClientRecord{},
+		places:  map[string]string{},
 		damaged: map[killfeed.EventID]bool{},
 	}}
 }
@@ -122,6 +124,9 @@ func (m *Model) Commit(b *killfeed.Batch) error {
 		if e.KillmailID != 0 {
 			l.known[e.KillmailID] = e.Known
 		}
+	}
+	for _, c := range b.Checkpoints {
+		l.places[c.Source] = c.Place
 	}
 	for _, name := range b.Gone {
 		delete(l.clients, name)
@@ -296,6 +301,13 @@ func (m *Model) Clients(yield func(killfeed.ClientRecord) bool) error {
 		}
 	}
 	return err
+}
+
+// Checkpoint implements killfeed.Store.
+func (m *Model) Checkpoint(source string) (string, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.log.places[source], m.err()
 }
 
 // Health implements killfeed.Store.

@@ -92,28 +92,31 @@ func (r *random) step(t testing.TB, h Harness) {
 func (r *random) batch(st killfeed.State) *killfeed.Batch {
 	b := &killfeed.Batch{}
 	prev := killfeed.Event{ID: st.Head, MirrorSeq: st.MirrorSeq}
+	versions := map[int64]killfeed.Known{} // of this batch
 	for range rapid.IntRange(0, 6).Draw(r.T, "events") {
 		r.from = r.from.Add(time.Duration(rapid.IntRange(0, 3).Draw(r.T, "pause")) * time.Millisecond)
+		m := about(randomSystem.Draw(r.T, "system"), rapid.SliceOfN(randomTopic, 0, 5).Draw(r.T, "topics")...)
+		m.ID, m.Seed, m.Items = rapid.Int64Range(0, 9).Draw(r.T, "killmail id"), rapid.Uint64().Draw(r.T, "n"), 1
+		if rapid.Bool().Draw(r.T, "tells its time") {
+			m.Time = r.from.Truncate(time.Second)
+		}
 		e := killfeed.NewEvent{Event: killfeed.Event{
-			ID: prev.ID + 1, SystemID: randomSystem.Draw(r.T, "system"), ReceivedAt: r.from,
-			Killmail:   fmt.Appendf(nil, `{"n":%d}`, rapid.Uint64().Draw(r.T, "n")),
-			KillmailID: rapid.Int64Range(0, 9).Draw(r.T, "killmail id"), MirrorSeq: prev.MirrorSeq,
-			Marks: killfeed.Marks(rapid.IntRange(0, 3).Draw(r.T, "marks")),
-		}}
+			ID: prev.ID + 1, SystemID: m.System, ReceivedAt: r.from, Killmail: m.AppendJSON(nil), KillmailID: m.ID,
+			KilledAt: m.Time, MirrorSeq: prev.MirrorSeq, Marks: killfeed.Marks(rapid.IntRange(0, 3).Draw(r.T, "marks")),
+		}, Topics: m.Topics()}
 		if e.Marks == 0 {
 			e.MirrorSeq++
 		}
-		if rapid.Bool().Draw(r.T, "tells its time") {
-			e.KilledAt = r.from.Truncate(time.Second)
-		}
-		e.Topics = []killfeed.Topic{system(e.SystemID)}
-		for _, topic := range rapid.SliceOfN(randomTopic, 0, 5).Draw(r.T, "topics") {
-			if topic.Kind > killfeed.KindSystem && !isOn(e.Topics, topic) {
-				e.Topics = append(e.Topics, topic)
+		if m.ID != 0 {
+			known, ok := versions[m.ID]
+			if !ok {
+				known, ok, _ = r.model.Known(m.ID)
 			}
-		}
-		if e.KillmailID != 0 {
-			e.Known = killfeed.Known{First: e.ID, Latest: e.ID, Digest: killfeed.Digest(rapid.Uint64().Draw(r.T, "digest"))}
+			if !ok {
+				known.First = e.ID
+			}
+			known.Latest, known.Digest = e.ID, killfeed.Digest(rapid.Uint64().Draw(r.T, "digest"))
+			versions[m.ID], e.Known = known, known
 		}
 		b.Events = append(b.Events, e)
 		prev = e.Event
@@ -124,6 +127,11 @@ func (r *random) batch(st killfeed.State) *killfeed.Batch {
 			Client: name, Topic: randomTopic.Draw(r.T, "topic"), At: killfeed.EventID(rapid.Uint64Range(0, uint64(prev.ID)).Draw(r.T, "at")),
 		})
 		b.Seen = append(b.Seen, killfeed.ClientSeen{Client: name, Created: base, At: r.from})
+	}
+	if rapid.IntRange(0, 4).Draw(r.T, "checkpoint") == 0 {
+		b.Checkpoints = append(b.Checkpoints, killfeed.Checkpoint{
+			Source: randomClient.Draw(r.T, "source"), Place: fmt.Sprint(rapid.Uint8().Draw(r.T, "place")),
+		})
 	}
 	if rapid.IntRange(0, 4).Draw(r.T, "gone") == 0 {
 		b.Gone = append(b.Gone, randomClient.Draw(r.T, "client"))

@@ -68,6 +68,7 @@ func Run(t *testing.T, h Harness) {
 		{"ClientsRoundTrip", testClients},
 		{"LaterOffsetsWin", testOffsets},
 		{"GoneDeletes", testGone},
+		{"Checkpoints", testCheckpoints},
 		{"ReopenKeepsEverything", testReopen},
 		{"CommitIsAtomicForReaders", testAtomicCommit},
 		{"RemoveIsAtomicForReaders", testAtomicRemove},
@@ -119,19 +120,50 @@ func (s *subject) reopened(check func(when string)) {
 // event makes the event that comes n-th from now (1 is next), on its system's topic and the others given, with a killmail
 // id of 1000 + its event id.
 func (s *subject) event(n int, system uint32, topics ...killfeed.Topic) killfeed.NewEvent {
+	id := s.State().Head + killfeed.EventID(n)
+	m := about(system, topics...)
+	m.ID, m.Time = 1000+int64(id), base.Add(-time.Duration(id)*time.Hour)
+	return s.eventOf(n, m)
+}
+
+// eventOf makes an event of a killmail. What an event says of its killmail is true: stores may derive it again.
+func (s *subject) eventOf(n int, m Mail) killfeed.NewEvent {
 	st := s.State()
 	id := st.Head + killfeed.EventID(n)
 	s.from = s.from.Add(time.Second)
 	return killfeed.NewEvent{
 		Event: killfeed.Event{
-			ID: id, SystemID: system, ReceivedAt: s.from,
-			Killmail:   fmt.Appendf(nil, `{"killmail_id":%d,"solar_system_id":%d}`, 1000+id, system),
-			KillmailID: 1000 + int64(id), KilledAt: base.Add(-time.Duration(id) * time.Hour),
+			ID: id, SystemID: m.System, ReceivedAt: s.from, Killmail: m.AppendJSON(nil), KillmailID: m.ID, KilledAt: m.Time,
 			MirrorSeq: st.MirrorSeq + uint64(n),
 		},
-		Topics: append([]killfeed.Topic{killfeed.System(system)}, topics...),
+		Topics: m.Topics(),
 		Known:  killfeed.Known{First: id, Latest: id, Digest: killfeed.Digest(id) << 32},
 	}
+}
+
+// about makes up a killmail in a system that is on the topics: an attacker for each who took part, and the labels.
+func about(system uint32, topics ...killfeed.Topic) Mail {
+	m := Mail{System: system, NoHash: true}
+	for _, t := range topics {
+		var p Party
+		switch t.Kind {
+		case killfeed.KindCharacter:
+			p.Character = t.ID
+		case killfeed.KindCorporation:
+			p.Corporation = t.ID
+		case killfeed.KindAlliance:
+			p.Alliance = t.ID
+		case killfeed.KindFaction:
+			p.Faction = t.ID
+		case killfeed.KindShip:
+			p.Ship = t.ID
+		case killfeed.KindLabel:
+			m.Labels = append(m.Labels, t.Label)
+			continue
+		}
+		m.Attackers = append(m.Attackers, p)
+	}
+	return m
 }
 
 // commit commits one event for each system, all in one batch.
@@ -283,14 +315,12 @@ func testEmpty(t *testing.T, s *subject) {
 }
 
 func testCommit(t *testing.T, s *subject) {
-	odd := s.event(3, killfeed.MaxID)
-	odd.KillmailID, odd.KilledAt, odd.Killmail = 0, time.Time{}, []byte(`{}`)
+	odd := s.eventOf(3, Mail{System: killfeed.MaxID, NoHash: true}) // no killmail id, no time
 	odd.Marks, odd.MirrorSeq, odd.ReceivedAt = killfeed.MarkUpdate|killfeed.MarkBackfill, 2, s.from.Add(7*time.Millisecond)
-	old := s.event(4, 1)
-	old.KilledAt, old.KillmailID = time.Date(1951, 2, 3, 4, 5, 6, 0, time.UTC), 1<<62
+	old := s.eventOf(4, Mail{ID: 1 << 62, System: 1, Time: time.Date(1951, 2, 3, 4, 5, 6, 0, time.UTC)})
 	old.ReceivedAt, old.MirrorSeq = odd.ReceivedAt, 3
-	far := s.event(5, 1)
-	far.KilledAt, far.ReceivedAt, far.MirrorSeq = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), odd.ReceivedAt, 4
+	far := s.eventOf(5, Mail{ID: 1, System: 1, Time: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)})
+	far.ReceivedAt, far.MirrorSeq = odd.ReceivedAt, 4
 	b := killfeed.Batch{Events: []killfeed.NewEvent{
 		s.event(1, 30_000_142, on(killfeed.KindCharacter, 7)), s.event(2, 30_000_142), odd, old, far,
 	}}
@@ -338,7 +368,10 @@ func testState(t *testing.T, s *subject) {
 		})
 	}
 	epoch := s.State().Epoch
-	s.apply(&killfeed.Batch{Offsets: []killfeed.Offset{{Client: "a", Topic: system(1), At: 0}}})
+	s.apply(&killfeed.Batch{
+		Offsets: []killfeed.Offset{{Client: "a", Topic: system(1), At: 0}},
+		Seen:    []killfeed.ClientSeen{{Client: "a", Created: base, At: base}},
+	})
 	check("offsets only", 1, 0, 0, time.Time{})
 	one := s.commit(1, 2, 1)
 	check("three events", 1, 3, 3, one[2].ReceivedAt)
@@ -393,8 +426,7 @@ func testKnown(t *testing.T, s *subject) {
 	check("committed")
 	s.remove(2)
 	check("partly removed")
-	nameless := s.event(1, 4)
-	nameless.KillmailID = 0
+	nameless := s.eventOf(1, about(4))
 	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{nameless}})
 	s.remove(4)
 	check("all removed")
@@ -402,8 +434,8 @@ func testKnown(t *testing.T, s *subject) {
 
 // The Known of an update replaces the older one, within a batch and after it.
 func testKnownLaterWins(t *testing.T, s *subject) {
-	first, update := s.event(1, 1), s.event(2, 1)
-	update.KillmailID, update.Marks = first.KillmailID, killfeed.MarkUpdate
+	first, update := s.eventOf(1, Mail{ID: 7, System: 1}), s.eventOf(2, Mail{ID: 7, System: 1})
+	update.Marks, update.MirrorSeq = killfeed.MarkUpdate, 1
 	update.Known = killfeed.Known{First: 1, Latest: 2, Digest: 1 << 63}
 	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{first, update}})
 	check := func(want killfeed.Known) {
@@ -413,8 +445,8 @@ func testKnownLaterWins(t *testing.T, s *subject) {
 		})
 	}
 	check(update.Known)
-	again := s.event(1, 1)
-	again.KillmailID, again.Marks = first.KillmailID, killfeed.MarkUpdate
+	again := s.eventOf(1, Mail{ID: 7, System: 1})
+	again.Marks, again.MirrorSeq = killfeed.MarkUpdate, 1
 	again.Known = killfeed.Known{First: 1, Latest: 3, Digest: math.MaxUint64}
 	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{again}})
 	check(again.Known)
@@ -563,11 +595,11 @@ func testFindManyEvents(t *testing.T, s *subject) {
 	for i := 0; i < n; {
 		var b killfeed.Batch
 		for j := range batch {
-			e := s.event(j+1, uint32(1+i%13), killfeed.Label("every"))
+			topics := []killfeed.Topic{killfeed.Label("every")}
 			if i%3 == 0 {
-				e.Topics = append(e.Topics, seven)
+				topics = append(topics, seven)
 			}
-			b.Events = append(b.Events, e)
+			b.Events = append(b.Events, s.event(j+1, uint32(1+i%13), topics...))
 			i++
 		}
 		s.apply(&b)
@@ -706,8 +738,7 @@ func testEventsKept(t *testing.T, s *subject) {
 }
 
 func testLargeEvent(t *testing.T, s *subject) {
-	large := s.event(1, 1)
-	large.Killmail = append(append([]byte(`{"x":"`), bytes.Repeat([]byte("0123456789abcdef"), 1<<19)...), `"}`...) // 8 MiB
+	large := s.eventOf(1, Mail{ID: 1, System: 1, Items: 125_000}) // more than 8 MiB
 	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{large}})
 	s.commit(2)
 	s.reopened(func(when string) {
@@ -813,8 +844,7 @@ func testExcess(t *testing.T, s *subject) {
 	var sizes []int64 // by event id - 1
 	for i := range 12 {
 		before := s.State().Bytes
-		e := s.event(1, 1)
-		e.Killmail = fmt.Appendf(nil, `{"x":"%s"}`, strings.Repeat("x", i*37%101))
+		e := s.eventOf(1, Mail{ID: int64(i + 1), System: 1, Items: i * 37 % 11})
 		s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{e}})
 		sizes = append(sizes, s.State().Bytes-before)
 		if sizes[i] < int64(len(e.Killmail)) {
@@ -958,6 +988,42 @@ func testGone(t *testing.T, s *subject) {
 	check("all gone")
 }
 
+func testCheckpoints(t *testing.T, s *subject) {
+	check := func(source, want string) {
+		t.Helper()
+		s.reopened(func(when string) {
+			if got, err := s.Checkpoint(source); got != want || err != nil {
+				t.Errorf("%s: the place of %q is %.40q, %v; want %.40q", when, source, got, err, want)
+			}
+		})
+	}
+	check("r2z2", "")
+	s.apply(&killfeed.Batch{Checkpoints: []killfeed.Checkpoint{{Source: "r2z2", Place: "17"}}})
+	check("r2z2", "17")
+	check("r2z", "")
+	check("r2z22", "")
+	long := strings.Repeat("n", killfeed.MaxClientName)
+	s.apply(&killfeed.Batch{
+		Events: []killfeed.NewEvent{s.event(1, 1)},
+		Checkpoints: []killfeed.Checkpoint{
+			{Source: "r2z2", Place: "1"}, {Source: "r2z2", Place: "2\x00\xff"}, {Source: "r2z", Place: "3"},
+			{Source: long, Place: strings.Repeat("p", 64<<10)}, {Source: "ä: /€", Place: ""},
+		},
+	})
+	check("r2z2", "2\x00\xff") // the later in a batch wins
+	check("r2z", "3")
+	check(long, strings.Repeat("p", 64<<10))
+	check("ä: /€", "")
+	// A source and a client of the same name have nothing to do with each other.
+	s.apply(&killfeed.Batch{Seen: []killfeed.ClientSeen{{Client: "r2z2", Created: base, At: base}}})
+	s.apply(&killfeed.Batch{Gone: []string{"r2z2"}})
+	s.remove(1)
+	check("r2z2", "2\x00\xff")
+	s.apply(&killfeed.Batch{Checkpoints: []killfeed.Checkpoint{{Source: "r2z2", Place: ""}}})
+	check("r2z2", "")
+	s.same("clients", len(s.clients()), 0)
+}
+
 func testReopen(t *testing.T, s *subject) {
 	model := NewModel()
 	both := func(b *killfeed.Batch) {
@@ -971,10 +1037,7 @@ func testReopen(t *testing.T, s *subject) {
 		b := s.offsets(fmt.Sprint("client", i%4), system(1+uint32(i%5)), i, killfeed.All(), i)
 		b.Seen = []killfeed.ClientSeen{{Client: fmt.Sprint("client", i%4), Created: base, At: base.Add(time.Duration(i) * time.Second)}}
 		for n := range 3 {
-			k := maker.Next()
-			e := s.event(n+1, k.SystemID)
-			e.Killmail, e.KillmailID, e.KilledAt, e.Topics = k.JSON, k.ID, k.Time, k.Topics
-			b.Events = append(b.Events, e)
+			b.Events = append(b.Events, s.eventOf(n+1, maker.NextMail()))
 		}
 		if i == 13 {
 			b.Gone = []string{"client1"}
@@ -1140,6 +1203,11 @@ func compare(got, want killfeed.Store, clients bool) (differences []string) {
 			known, ok, err := got.Known(id)
 			if !ok || err != nil || known != k {
 				differ(fmt.Sprintf("Known(%d), %v", id, err), known, k)
+			}
+		}
+		for source, place := range m.log.places {
+			if p, err := got.Checkpoint(source); p != place || err != nil {
+				differ(fmt.Sprintf("Checkpoint(%q), %v", source, err), p, place)
 			}
 		}
 	}
