@@ -55,6 +55,12 @@ func (f *Feed) InsertFrom(ctx context.Context, killmails []*Killmail, marks Mark
 
 const maxPlace = 64 << 10
 
+// Knows tells whether the log has ever had the killmail with that id.
+func (f *Feed) Knows(killmailID int64) (bool, error) {
+	_, known, err := f.store.Known(killmailID)
+	return known, err
+}
+
 // Checkpoint returns the place that the named source stored last, empty when it never did.
 func (f *Feed) Checkpoint(source string) (string, error) { return f.store.Checkpoint(source) }
 

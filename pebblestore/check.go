@@ -34,8 +34,11 @@ type Checked struct {
 //   - each offset's client has a record
 func (s *Store) Check(ctx context.Context, report func(problem string), progress func(done, total uint64)) (Checked, error) {
 	st := s.State()
+	s.index.mu.RLock()
+	indexed := s.index.indexed
+	s.index.mu.RUnlock()
 	c := checker{
-		store: s, state: st, progress: progress, seed: maphash.MakeSeed(),
+		store: s, state: st, indexed: indexed, progress: progress, seed: maphash.MakeSeed(),
 		result: Checked{First: st.First, Head: st.Head, Events: uint64(st.Head + 1 - st.First)},
 	}
 	c.report = func(format string, args ...any) {
@@ -55,6 +58,7 @@ func (s *Store) Check(ctx context.Context, report func(problem string), progress
 type checker struct {
 	store    *Store
 	state    killfeed.State
+	indexed  killfeed.EventID // what was in chunks on disk when the check began; the writer may be going on
 	report   func(format string, args ...any)
 	progress func(done, total uint64)
 	result   Checked
@@ -177,7 +181,7 @@ func (c *checker) event(e, prev *killfeed.Event) {
 		switch {
 		case t.Kind == killfeed.KindSystem:
 			c.add(&c.systems, t, e.ID)
-		case e.ID <= s.index.indexed:
+		case e.ID <= c.indexed:
 			c.add(&c.written, t, e.ID)
 		default:
 			c.add(&c.fresh, t, e.ID)
@@ -279,7 +283,7 @@ func (c *checker) chunks(ctx context.Context) error {
 			if bucketOf(id) != bucket {
 				c.report("event %d stands in bucket %d of the index", id, bucket)
 			}
-			if id >= c.state.First && id <= c.store.index.indexed {
+			if id >= c.state.First && id <= c.indexed {
 				c.add(&got, t, id)
 			}
 		}
@@ -287,7 +291,7 @@ func (c *checker) chunks(ctx context.Context) error {
 	})
 	if err == nil && got != c.written {
 		c.report("the index of participants up to event %d has %d entries, the records have %d, or they differ",
-			c.store.index.indexed, got.count, c.written.count)
+			c.indexed, got.count, c.written.count)
 	}
 	return err
 }
@@ -309,7 +313,7 @@ func (c *checker) memory(context.Context) error {
 	for _, g := range x.gens {
 		for t, ids := range g.topics {
 			for _, id := range ids {
-				if id > x.indexed && id >= x.first {
+				if id > c.indexed && id >= x.first {
 					c.add(&fresh, t, id)
 				}
 			}
@@ -320,7 +324,7 @@ func (c *checker) memory(context.Context) error {
 	}
 	if fresh != c.fresh {
 		c.report("the index of participants behind event %d has %d entries, the records have %d, or they differ",
-			x.indexed, fresh.count, c.fresh.count)
+			c.indexed, fresh.count, c.fresh.count)
 	}
 	if x.bytes != c.bytes {
 		c.report("the kept events take %d bytes, the index counted %d", c.bytes, x.bytes)

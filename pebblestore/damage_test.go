@@ -187,7 +187,7 @@ func TestDamagedLog(t *testing.T) {
 			for _, fs := range []*vfs.MemFS{killed, closed} {
 				for _, kind := range []string{".log", "MANIFEST-"} {
 					names := files(t, fs, kind)
-					marked, err := newDisk(fs, "data", 0).readMarks()
+					marked, err := newDisk(fs, "data", 0, nil).readMarks()
 					if err != nil {
 						t.Fatal(err)
 					}

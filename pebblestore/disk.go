@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -21,11 +22,16 @@ import (
 //
 // After a write or fsync failed for another reason, nothing is written, renamed or removed any more, so that the disk stays
 // as it is for whoever mends it.
+//
+// The engine does not learn of failures of its write-ahead log: it panics then, in goroutines of its own or with its locks
+// half released, and nothing can recover that. It goes on in memory, and whoever acknowledges anything looks at failed.
 type disk struct {
 	vfs.FS
 	dir string
+	log *slog.Logger
 	// minFree is the space below which the disk counts as full: room for the engine to flush what it has in memory.
 	minFree uint64
+	retry   time.Duration // how often a write that found no space is tried again
 
 	closing chan struct{} // closed when the store closes: what waits for space gives up
 
@@ -41,21 +47,29 @@ type disk struct {
 const (
 	// measureEvery bounds how often the free space is looked at.
 	measureEvery = 250 * time.Millisecond
-	// retryEvery is how often a write that found no space is tried again.
+	// retryEvery is how often a write that found no space is tried again, and what the engine does in the background.
 	retryEvery = 100 * time.Millisecond
 )
 
-func newDisk(fs vfs.FS, dir string, minFree uint64) *disk {
-	return &disk{FS: fs, dir: dir, minFree: minFree, closing: make(chan struct{})}
+func newDisk(fs vfs.FS, dir string, minFree uint64, log *slog.Logger) *disk {
+	return &disk{FS: fs, dir: dir, log: log, minFree: minFree, retry: retryEvery, closing: make(chan struct{})}
 }
 
-// health is nil, or what keeps the disk from being written to.
-func (d *disk) health() error {
+// stuck is nil, or what keeps the disk from being written to right now.
+func (d *disk) stuck() error {
 	if err := d.failed(); err != nil {
 		return err
 	}
 	if d.waiting.Load() > 0 {
 		return fmt.Errorf("%w: no space left in %s; free some, and writing goes on by itself", killfeed.ErrDiskFull, d.dir)
+	}
+	return nil
+}
+
+// health is nil, or why nothing new should be written: stuck, or little space.
+func (d *disk) health() error {
+	if err := d.stuck(); err != nil {
+		return err
 	}
 	now := time.Now().UnixNano()
 	if last := d.measured.Load(); now-last > int64(measureEvery) && d.measured.CompareAndSwap(last, now) {
@@ -79,7 +93,9 @@ func (d *disk) failed() error {
 
 // fail ends writing. Only the first cause is kept.
 func (d *disk) fail(err error) {
-	d.failure.CompareAndSwap(nil, &err)
+	if d.failure.CompareAndSwap(nil, &err) {
+		d.log.Error("the store failed; nothing is written any more, reads go on; look at the disk, then restart", "err", err)
+	}
 }
 
 // attempt runs a changing operation, again and again while there is no space. Any other error ends writing when fatal is
@@ -92,11 +108,12 @@ func (d *disk) attempt(what string, fatal bool, op func() error) error {
 		err := op()
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			if !waited {
+				d.log.Warn("no space left; writing goes on by itself when there is some", "dir", d.dir, "err", err)
 				d.waiting.Add(1)
 				defer d.waiting.Add(-1)
 			}
 			select {
-			case <-time.After(retryEvery):
+			case <-time.After(d.retry):
 				continue
 			case <-d.closing:
 				d.fail(fmt.Errorf("%s: closed while waiting for space: %w", what, err))
@@ -152,18 +169,21 @@ func (d *disk) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err err
 		}
 	}
 	err = d.attempt("creating "+name, true, func() (err error) { f, err = d.FS.Create(name, c); return err })
-	return d.wrap(f, name, parseLog(d.PathBase(name)), err)
+	return d.wrapLog(f, name, err)
 }
 
 func (d *disk) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (f vfs.File, err error) {
 	err = d.attempt("opening "+name, true, func() (err error) { f, err = d.FS.OpenReadWrite(name, c, opts...); return err })
-	return d.wrap(f, name, logName{}, err)
+	if err != nil {
+		return nil, err
+	}
+	return &diskFile{File: f, disk: d, name: name}, nil
 }
 
 func (d *disk) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
 	err = d.attempt("reusing "+from, true, func() (err error) { f, err = d.FS.ReuseForWrite(from, to, c); return err })
 	d.marks.forget(parseLog(d.PathBase(from)))
-	return d.wrap(f, to, parseLog(d.PathBase(to)), err)
+	return d.wrapLog(f, to, err)
 }
 
 func (d *disk) OpenDir(name string) (vfs.File, error) {
@@ -199,7 +219,12 @@ func (d *disk) RemoveAll(name string) error {
 // Unwrap returns the file system below, for the engine's own look at it.
 func (d *disk) Unwrap() vfs.FS { return d.FS }
 
-func (d *disk) wrap(f vfs.File, name string, log logName, err error) (vfs.File, error) {
+// wrapLog wraps a new file, which may be one of the engine's logs.
+func (d *disk) wrapLog(f vfs.File, name string, err error) (vfs.File, error) {
+	log := parseLog(d.PathBase(name))
+	if err != nil && log.kind == kindWAL && d.failed() != nil {
+		f, err = vfs.NewMem().Create(log.String(), vfs.WriteCategoryUnspecified) // stands in: nothing is written to it
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +241,14 @@ type diskFile struct {
 	written atomic.Int64 // by Write
 }
 
+// hide keeps failures of the write-ahead log from the engine.
+func (f *diskFile) hide(err error) error {
+	if f.log.kind == kindWAL && f.disk.failed() != nil {
+		return nil
+	}
+	return err
+}
+
 func (f *diskFile) Write(p []byte) (n int, err error) {
 	err = f.disk.attempt("writing "+f.name, true, func() error {
 		m, err := f.File.Write(p[n:]) // a short write keeps what went through
@@ -223,6 +256,9 @@ func (f *diskFile) Write(p []byte) (n int, err error) {
 		return err
 	})
 	f.written.Add(int64(n))
+	if err = f.hide(err); err == nil {
+		n = len(p)
+	}
 	return n, err
 }
 
@@ -235,49 +271,55 @@ func (f *diskFile) WriteAt(p []byte, at int64) (n int, err error) {
 	return n, err
 }
 
-// Preallocate is an optimization. Without space it is left out, and the writes wait for themselves.
+// Preallocate is an optimization: what does not work is left out, and the writes find out for themselves.
 func (f *diskFile) Preallocate(offset, length int64) error {
-	if err := f.File.Preallocate(offset, length); !errors.Is(err, syscall.ENOSPC) {
-		return err
-	}
+	_ = f.File.Preallocate(offset, length)
 	return nil
 }
 
 // Sync, SyncData and SyncTo are never tried again: after a failed fsync the kernel may have dropped the pages and marked
 // them clean, and a second one would succeed without them. This holds for ENOSPC too.
-func (f *diskFile) Sync() error {
+func (f *diskFile) Sync() error { return f.sync(f.File.Sync) }
+
+func (f *diskFile) SyncData() error { return f.sync(f.File.SyncData) }
+
+func (f *diskFile) sync(op func() error) error {
+	if err := f.disk.failed(); err != nil {
+		return f.hide(err)
+	}
 	length := f.written.Load()
-	return f.synced(length, f.File.Sync())
+	if err := op(); err != nil {
+		f.disk.fail(fmt.Errorf("fsync of %s: %w", f.name, err))
+		return f.hide(err)
+	}
+	if f.log != (logName{}) && length > 0 && f.disk.failed() == nil {
+		f.disk.marks.note(f.log, length)
+	}
+	return nil
 }
 
-func (f *diskFile) SyncData() error {
-	length := f.written.Load()
-	return f.synced(length, f.File.SyncData())
-}
-
+// SyncTo only makes the kernel begin to write: it promises nothing.
 func (f *diskFile) SyncTo(length int64) (bool, error) {
 	full, err := f.File.SyncTo(length)
-	return full, f.synced(0, err) // it promises nothing about what is on disk
+	if err != nil {
+		f.disk.fail(fmt.Errorf("writing back %s: %w", f.name, err))
+	}
+	return full, f.hide(err)
+}
+
+func (f *diskFile) Close() error {
+	err := f.File.Close()
+	if err != nil {
+		f.disk.fail(fmt.Errorf("closing %s: %w", f.name, err))
+	}
+	return f.hide(err)
 }
 
 // directory is a directory open to be synced.
 type directory struct{ diskFile }
 
-// Sync does not report a failure to the engine, which would panic. The store has it from disk.failed, and acknowledges nothing
-// any more.
+// Sync does not report a failure to the engine, which would panic, as with its write-ahead log.
 func (f *directory) Sync() error {
 	_ = f.diskFile.Sync()
-	return nil
-}
-
-// synced notes what an fsync made durable, or that it failed.
-func (f *diskFile) synced(length int64, err error) error {
-	if err != nil {
-		f.disk.fail(fmt.Errorf("fsync of %s: %w", f.name, err))
-		return err
-	}
-	if f.log != (logName{}) && length > 0 {
-		f.disk.marks.note(f.log, length)
-	}
 	return nil
 }

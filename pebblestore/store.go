@@ -36,8 +36,9 @@ type Options struct {
 	FS vfs.FS
 
 	// Only tests have less than the defaults here.
-	generation int // events in a full generation, see chunks.go; 0 means generationSize
-	block      int // size of the engine's blocks in bytes; 0 means 16 KiB
+	generation int           // events in a full generation, see chunks.go; 0 means generationSize
+	block      int           // size of the engine's blocks in bytes; 0 means 16 KiB
+	retry      time.Duration // how often what failed is tried again; 0 means retryEvery
 }
 
 func (o *Options) withDefaults() {
@@ -49,6 +50,9 @@ func (o *Options) withDefaults() {
 	}
 	if o.MinFree == 0 {
 		o.MinFree = 32 << 20
+	}
+	if o.retry == 0 {
+		o.retry = retryEvery
 	}
 	if o.block == 0 {
 		o.block = 16 << 10
@@ -113,7 +117,8 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Memory {
 		dir = "memory"
 	}
-	d := newDisk(o.FS, dir, o.MinFree)
+	d := newDisk(o.FS, dir, o.MinFree, o.Logger)
+	d.retry = o.retry
 	if o.ReadOnly {
 		if _, err := o.FS.Stat(dir); err != nil {
 			return nil, fmt.Errorf("opening the data directory: %w", err)
@@ -134,8 +139,9 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.index.systems, s.index.tailLimit = map[uint32]*postings{}, o.Tail
 	if err := s.open(dir, o); err != nil {
+		close(d.closing)
 		if s.db != nil {
-			err = errors.Join(err, s.db.Close())
+			err = errors.Join(err, s.closeEngine())
 		}
 		return nil, fmt.Errorf("opening the store in %s: %w", dir, errors.Join(err, lock.Close()))
 	}
@@ -190,19 +196,17 @@ func (s *Store) open(dir string, o Options) (err error) {
 	if s.db, err = pebble.Open(dir, opts); err != nil {
 		return err
 	}
-	return s.load()
+	return errors.Join(s.load(), s.disk.failed())
 }
 
-// backgroundError is called by the engine's flushes and compactions, which try again at once, for ever. After a failure
-// there is nothing to try: they are held until the process ends.
+// backgroundError is called by the engine's flushes and compactions, which try again at once, for ever, also after a failure.
+// The engine's lock is held meanwhile, which its metrics need, so the pause is short.
 func (s *Store) backgroundError(err error) {
-	if s.disk.failed() != nil {
-		<-s.disk.closing
-		return
+	if s.disk.failed() == nil {
+		s.log.Error("the engine failed in the background and tries again", "err", err)
 	}
-	s.log.Error("the engine failed in the background and tries again", "err", err)
 	select {
-	case <-time.After(250 * time.Millisecond):
+	case <-time.After(s.disk.retry):
 	case <-s.disk.closing:
 	}
 }
@@ -219,9 +223,7 @@ func (l engineLogger) Errorf(format string, args ...any) {
 }
 
 func (l engineLogger) Fatalf(format string, args ...any) {
-	err := fmt.Errorf(format, args...)
-	l.s.disk.fail(err)
-	l.s.log.Error("the engine failed; nothing is written any more", "err", err)
+	l.s.disk.fail(fmt.Errorf("the engine: "+format, args...))
 }
 
 // load reads the state and makes the indexes in memory.
@@ -454,19 +456,35 @@ func (s *Store) DiskBytes() uint64 {
 func (s *Store) Close() error {
 	close(s.disk.closing)
 	s.writer.Wait()
-	if err := s.disk.failed(); err != nil {
-		// The engine cannot be closed after a failed commit: it holds its own locks. The directory stays locked until
-		// the process ends, which keeps anybody from going on with half of it.
-		return err
-	}
 	var err error
 	for _, g := range s.index.gens {
-		if !g.written && !s.readOnly {
+		if !g.written && !s.readOnly && s.disk.failed() == nil {
 			err = errors.Join(err, s.writeGeneration(g))
 		}
 	}
-	if err == nil && !s.readOnly {
+	if err == nil && !s.readOnly && s.disk.failed() == nil {
 		err = s.db.LogData(nil, pebble.Sync) // the chunks and what went before them
 	}
-	return errors.Join(err, s.db.Close(), s.disk.marks.close(), s.lock.Close())
+	closed := s.closeEngine()
+	if failed := s.disk.failed(); failed != nil {
+		// The directory stays locked until the process ends, which keeps anybody from going on with what the kernel still
+		// has in memory and the disk may not.
+		return failed
+	}
+	return errors.Join(err, closed, s.disk.marks.close(), s.lock.Close())
+}
+
+// closeEngine closes the engine. After a failure it may be waiting for what does not come, and is left behind.
+func (s *Store) closeEngine() error {
+	closed := make(chan error, 1)
+	go func() { closed <- s.db.Close() }()
+	if s.disk.failed() == nil {
+		return <-closed
+	}
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(5 * time.Second):
+		return errors.New("the engine does not end after its failure")
+	}
 }

@@ -97,26 +97,32 @@ func (r *random) batch(st killfeed.State) *killfeed.Batch {
 		r.from = r.from.Add(time.Duration(rapid.IntRange(0, 3).Draw(r.T, "pause")) * time.Millisecond)
 		m := about(randomSystem.Draw(r.T, "system"), rapid.SliceOfN(randomTopic, 0, 5).Draw(r.T, "topics")...)
 		m.ID, m.Seed, m.Items = rapid.Int64Range(0, 9).Draw(r.T, "killmail id"), rapid.Uint64().Draw(r.T, "n"), 1
+		m.NoHash = rapid.Bool().Draw(r.T, "no hash")
 		if rapid.Bool().Draw(r.T, "tells its time") {
 			m.Time = r.from.Truncate(time.Second)
 		}
 		e := killfeed.NewEvent{Event: killfeed.Event{
 			ID: prev.ID + 1, SystemID: m.System, ReceivedAt: r.from, Killmail: m.AppendJSON(nil), KillmailID: m.ID,
-			KilledAt: m.Time, MirrorSeq: prev.MirrorSeq, Marks: killfeed.Marks(rapid.IntRange(0, 3).Draw(r.T, "marks")),
+			KilledAt: m.Time, MirrorSeq: prev.MirrorSeq,
 		}, Topics: m.Topics()}
-		if e.Marks == 0 {
-			e.MirrorSeq++
+		if rapid.Bool().Draw(r.T, "backfill") {
+			e.Marks = killfeed.MarkBackfill
 		}
 		if m.ID != 0 {
 			known, ok := versions[m.ID]
 			if !ok {
 				known, ok, _ = r.model.Known(m.ID)
 			}
-			if !ok {
+			if ok {
+				e.Marks |= killfeed.MarkUpdate
+			} else {
 				known.First = e.ID
 			}
-			known.Latest, known.Digest = e.ID, killfeed.Digest(rapid.Uint64().Draw(r.T, "digest"))
+			known.Latest, known.Digest = e.ID, m.digest().Over(known.Digest)
 			versions[m.ID], e.Known = known, known
+		}
+		if e.Marks == 0 {
+			e.MirrorSeq++
 		}
 		b.Events = append(b.Events, e)
 		prev = e.Event

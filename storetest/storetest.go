@@ -137,7 +137,7 @@ func (s *subject) eventOf(n int, m Mail) killfeed.NewEvent {
 			MirrorSeq: st.MirrorSeq + uint64(n),
 		},
 		Topics: m.Topics(),
-		Known:  killfeed.Known{First: id, Latest: id, Digest: killfeed.Digest(id) << 32},
+		Known:  killfeed.Known{First: id, Latest: id, Digest: m.digest()},
 	}
 }
 
@@ -434,24 +434,32 @@ func testKnown(t *testing.T, s *subject) {
 
 // The Known of an update replaces the older one, within a batch and after it.
 func testKnownLaterWins(t *testing.T, s *subject) {
-	first, update := s.eventOf(1, Mail{ID: 7, System: 1}), s.eventOf(2, Mail{ID: 7, System: 1})
-	update.Marks, update.MirrorSeq = killfeed.MarkUpdate, 1
-	update.Known = killfeed.Known{First: 1, Latest: 2, Digest: 1 << 63}
-	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{first, update}})
-	check := func(want killfeed.Known) {
+	// version is the n-th event from now, and a newer version of killmail 7.
+	version := func(n int, m Mail, digest killfeed.Digest) killfeed.NewEvent {
+		m.ID, m.System = 7, 1
+		e := s.eventOf(n, m)
+		if e.ID > 1 {
+			e.Marks, e.MirrorSeq = killfeed.MarkUpdate, 1
+		}
+		e.Known = killfeed.Known{First: 1, Latest: e.ID, Digest: digest}
+		return e
+	}
+	check := func(want killfeed.NewEvent) {
+		t.Helper()
 		s.reopened(func(when string) {
-			got, _ := s.known(first.KillmailID)
-			s.same(when, got, want)
+			got, _ := s.known(7)
+			s.same(when, got, want.Known)
 		})
 	}
-	check(update.Known)
-	again := s.eventOf(1, Mail{ID: 7, System: 1})
-	again.Marks, again.MirrorSeq = killfeed.MarkUpdate, 1
-	again.Known = killfeed.Known{First: 1, Latest: 3, Digest: math.MaxUint64}
-	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{again}})
-	check(again.Known)
+	one := version(1, Mail{NoHash: true}, 0)
+	two := version(2, Mail{}, 1<<63)
+	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{one, two}})
+	check(two)
+	three := version(1, Mail{NoHash: true, ZKB: true}, 1<<63|1<<62) // of what any version had
+	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{three}})
+	check(three)
 	s.remove(3)
-	check(again.Known)
+	check(three)
 }
 
 func testFind(t *testing.T, s *subject) {

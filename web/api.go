@@ -25,6 +25,12 @@ type Config struct {
 	Version string
 	// Retention is what the feed was opened with, as /api/status tells it.
 	Retention killfeed.Retention
+	// Complete fetches what an inserted item only names, a killmail's id and hash; nil: such items are refused.
+	Complete func(ctx context.Context, item []byte) (*killfeed.Killmail, error)
+	// Services and Sources are shown by /api/status as they are; nil or empty: nothing is shown.
+	Services, Sources func() any
+	// Degraded says what does not go well, though requests are answered; empty: all goes well. It may be nil.
+	Degraded func() string
 	// Collectors are shown at /metrics beside the API's own.
 	Collectors []prometheus.Collector
 	// Logger is told of what went wrong on this side; nil discards.

@@ -1,16 +1,21 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"killfeed"
 )
 
 // maxInsert bounds the body of an insert, as sent and unpacked.
 const maxInsert = 64 << 20
+
+// completeTime bounds the fetching of bodies for one request.
+const completeTime = time.Minute
 
 // insert stores the killmails of the body, the good ones in one group: all of them, or none.
 func (a *API) insert(x *exchange) error {
@@ -39,10 +44,15 @@ func (a *API) insert(x *exchange) error {
 	if len(items) == 0 {
 		return killfeed.Invalid("body", "[]", "at least one killmail in the array")
 	}
+	fetching, cancel := context.WithTimeout(x.r.Context(), completeTime) // of all items together
+	defer cancel()
 	killmails := make([]*killfeed.Killmail, 0, len(items))
 	faults := make([]string, len(items)) // what is wrong with an item, empty when nothing is
 	for i, item := range items {
 		k, err := parseItem(item)
+		if errors.Is(err, killfeed.ErrNeedsESI) && a.config.Complete != nil {
+			k, err = a.complete(fetching, item)
+		}
 		if err != nil {
 			faults[i] = a.fault(err)
 			continue
@@ -61,6 +71,20 @@ func (a *API) insert(x *exchange) error {
 	return nil
 }
 
+// complete has a killmail fetched of which the item only has id and hash.
+func (a *API) complete(ctx context.Context, item []byte) (*killfeed.Killmail, error) {
+	k, err := a.config.Complete(ctx, item)
+	if err != nil {
+		return nil, &incompleteError{err}
+	}
+	return k, nil
+}
+
+// incompleteError is a killmail that could not be fetched. Its cause is for the caller to read: it says what ESI said.
+type incompleteError struct{ error }
+
+func (e *incompleteError) Unwrap() error { return e.error }
+
 func parseItem(item []byte) (*killfeed.Killmail, error) {
 	if len(item) > maxItem {
 		return nil, killfeed.Invalid("killmail", strconv.Itoa(len(item))+" bytes", "at most "+bytesText(maxItem))
@@ -70,8 +94,13 @@ func parseItem(item []byte) (*killfeed.Killmail, error) {
 
 // fault is what a caller is told of an item that is not taken.
 func (a *API) fault(err error) string {
-	var bad *killfeed.InvalidError
+	var (
+		bad        *killfeed.InvalidError
+		incomplete *incompleteError
+	)
 	switch {
+	case errors.As(err, &incomplete):
+		return "the killmail's body could not be fetched from ESI: " + incomplete.Error()
 	case errors.As(err, &bad):
 		return bad.Error()
 	case errors.Is(err, killfeed.ErrNeedsESI):

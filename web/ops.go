@@ -43,7 +43,8 @@ func (a *API) livez(x *exchange) error {
 
 // readiness is the health of the feed in one word, and why it is no better.
 type readiness struct {
-	// Status is ready, degraded (reads work, inserts do not at the moment) or failed (inserts will not before a restart).
+	// Status is ready, degraded (reads work, but inserts do not at the moment, or a source brings nothing) or failed
+	// (inserts will not work before a restart).
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -51,6 +52,11 @@ type readiness struct {
 func (a *API) readiness() readiness {
 	switch err := a.feed.Health(); {
 	case err == nil:
+		if a.config.Degraded != nil {
+			if reason := a.config.Degraded(); reason != "" {
+				return readiness{"degraded", reason}
+			}
+		}
 		return readiness{Status: "ready"}
 	case errors.Is(err, killfeed.ErrDiskFull):
 		return readiness{"degraded", reasonFull}
@@ -95,6 +101,8 @@ func (a *API) status(x *exchange) error {
 		Clients   int       `json:"clients"`
 		Waiting   int       `json:"waiting"`
 		Retention retention `json:"retention"`
+		Services  any       `json:"services,omitempty"`
+		Sources   any       `json:"sources,omitempty"`
 	}{
 		Version: a.config.Version,
 		Started: a.started.UTC().Format(timeLayout),
@@ -103,6 +111,12 @@ func (a *API) status(x *exchange) error {
 		Log:     log{Epoch: st.Epoch, First: st.First, Head: st.Head, MirrorSeq: st.MirrorSeq, Bytes: st.Bytes},
 		Clients: stats.Clients, Waiting: stats.Waiting,
 		Retention: retention{keep.Retain.Seconds(), keep.Max.Seconds(), keep.MaxBytes, keep.ClientTTL.Seconds()},
+	}
+	if a.config.Services != nil {
+		answer.Services = a.config.Services()
+	}
+	if a.config.Sources != nil {
+		answer.Sources = a.config.Sources()
 	}
 	if !st.LastReceived.IsZero() {
 		answer.Log.LastReceived = st.LastReceived.UTC().Format(timeLayout)

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"killfeed"
+	"killfeed/ingest/esi"
+	"killfeed/ingest/r2z2"
 )
 
 // settings is everything that can be configured. A setting is a flag first: environment and file only fill flags that were
@@ -32,6 +34,15 @@ type settings struct {
 	cache      sizeValue
 	logLevel   string
 	logFormat  string
+
+	contact    string
+	r2z2URL    string
+	esiURL     string
+	redisqURL  string
+	zkillWSURL string
+	followURL  string
+	demo       bool
+	demoRate   float64
 
 	server    string
 	tokenFile string
@@ -64,6 +75,16 @@ func (s *settings) flags() *pflag.FlagSet {
 	fs.Var(choice(&s.logLevel, "info", "debug", "info", "warn", "error"), "log-level", "least level to log")
 	fs.Var(choice(&s.logFormat, "auto", "auto", "text", "json"), "log-format",
 		"how to log to standard error; auto: text on a terminal, else json")
+
+	fs.StringVar(&s.contact, "contact", "",
+		"`mail or URL` of whoever runs this server, sent to upstream services; it switches on following R2Z2")
+	fs.StringVar(&s.r2z2URL, "r2z2-url", r2z2.DefaultURL, "base `URL` of zKillboard's R2Z2 or a mirror; off: not followed")
+	fs.StringVar(&s.esiURL, "esi-url", esi.DefaultURL, "base `URL` of ESI, for killmails that come as id and hash")
+	fs.StringVar(&s.redisqURL, "redisq-url", "", "follow a service that speaks RedisQ, by the `URL` of its listen.php")
+	fs.StringVar(&s.zkillWSURL, "zkill-ws-url", "", "follow a websocket that speaks as zKillboard's, by its `URL`")
+	fs.StringVar(&s.followURL, "follow-url", "", "follow another killfeed, by its base `URL`")
+	fs.BoolVar(&s.demo, "demo", false, "make up killmails of invented pilots, without a network; --data is then killfeed-demo")
+	fs.Float64Var(&s.demoRate, "demo-rate", 1, "speed of the demo: at `1` a real evening's pace, at 10 ten times as fast")
 
 	fs.StringVar(&s.server, "server", "http://127.0.0.1:4004", "`URL` of the server to talk to")
 	fs.StringVar(&s.tokenFile, "token-file", "",

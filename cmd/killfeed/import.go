@@ -62,6 +62,7 @@ type sink struct {
 	name   string
 	insert func(ctx context.Context, killmails []*killfeed.Killmail) ([]importer.Outcome, error)
 	close  func() error
+	feed   *killfeed.Feed // nil when it is a server's
 }
 
 func (a *app) importPaths(ctx context.Context, paths []string, asJSON bool) (err error) {
@@ -130,9 +131,13 @@ func (a *app) directorySink() (*sink, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
+	if err := a.checkDemo(feed); err != nil {
+		return nil, errors.Join(err, feed.Close())
+	}
 	return &sink{
 		name:  a.settings.data,
 		close: feed.Close,
+		feed:  feed,
 		insert: func(ctx context.Context, killmails []*killfeed.Killmail) ([]importer.Outcome, error) {
 			results, err := feed.InsertAll(ctx, killmails, killfeed.MarkBackfill)
 			outcomes := make([]importer.Outcome, len(results))

@@ -112,9 +112,9 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().AddFlag(a.flags.Lookup("config"))
 	root.AddCommand(
-		a.serveCmd(), a.importCmd(), a.checkCmd(),
+		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.checkCmd(),
 		a.pollCmd(), a.nextCmd(), a.clientsCmd(), a.collectCmd(),
-		a.configCmd(), a.versionCmd(),
+		a.configCmd(), a.healthcheckCmd(), a.versionCmd(), a.upstreamSimCmd(),
 		&cobra.Command{Use: "exit-codes", Short: "What exit codes mean", Long: exitCodesHelp},
 	)
 	return root

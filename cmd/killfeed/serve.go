@@ -18,7 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"killfeed"
+	"killfeed/ingest/demo"
 	"killfeed/pebblestore"
+	"killfeed/supervise"
 	"killfeed/web"
 )
 
@@ -46,7 +48,8 @@ switches a limit off.`,
 	}
 	c.Flags().StringVar(&addrFile, "addr-file", "", "when serving, write the bound address to this `file`; for scripts with --listen 127.0.0.1:0")
 	return a.command(c, []string{
-		"listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients", "cache", "log-level", "log-format",
+		"contact", "listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients", "cache", "log-level", "log-format",
+		"r2z2-url", "esi-url", "redisq-url", "zkill-ws-url", "follow-url", "demo", "demo-rate",
 	}, func(ctx context.Context, _ []string) error { return a.serve(ctx, addrFile) })
 }
 
@@ -55,6 +58,16 @@ switches a limit off.`,
 func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 	if a.settings.maxClients < 1 {
 		return usagef("max-clients %d is not accepted: want a number from 1 on", a.settings.maxClients)
+	}
+	if a.settings.demo {
+		switch {
+		case a.settings.demoRate <= 0 || a.settings.demoRate > demo.MaxRate:
+			return usagef("demo-rate %v is not accepted: want a number above 0, at most %d", a.settings.demoRate, demo.MaxRate)
+		case a.settings.contact != "":
+			return usagef("demo and contact do not go together: %w", errMixed)
+		case a.origin["data"] == "default":
+			a.settings.data = "killfeed-demo"
+		}
 	}
 	log := a.logger()
 	listener, err := a.listen()
@@ -83,14 +96,37 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 		log.Info("stopped; the log is closed", "head", uint64(feed.State().Head))
 	}()
 	if running.Err() == nil { // else it was stopped while the log was being opened
-		services.Go(func() error { return feed.Run(running) })
-		services.Go(func() error { return a.open(&gate, feed, store, listener.Addr(), addrFile, log) })
+		services.Go(func() error { return a.runServices(running, &gate, feed, store, listener.Addr(), addrFile, log) })
 	}
 	return services.Wait()
 }
 
+// runServices lets requests through to the feed and runs what works in the background until ctx ends.
+func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, addr net.Addr, addrFile string, log *slog.Logger) error {
+	if err := a.checkDemo(feed); err != nil {
+		return err
+	}
+	tree := supervise.New(log)
+	tree.Add("collector", feed.Run)
+	if a.settings.demo {
+		tree.Add("demo", func(ctx context.Context) error { return a.runDemo(ctx, feed) })
+	}
+	sources := &sources{tree: tree}
+	if !a.settings.demo {
+		var err error
+		if sources, err = a.newSources(feed, tree, log); err != nil {
+			return err
+		}
+	}
+	defer sources.stop()
+	if err := a.open(gate, feed, store, sources, addr, addrFile, log); err != nil {
+		return err
+	}
+	return tree.Run(ctx)
+}
+
 // open lets requests through to the feed and says so.
-func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, addr net.Addr, addrFile string, log *slog.Logger) error {
+func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, sources *sources, addr net.Addr, addrFile string, log *slog.Logger) error {
 	token, tokenFile, err := adminToken(a.settings.data, log)
 	if err != nil {
 		return err
@@ -99,7 +135,9 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 		AdminToken: token, Version: version(), Retention: a.retention(), Logger: log,
 		Collectors: []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "killfeed_store_disk_bytes", Help: "Space that the store takes on its file system.",
-		}, func() float64 { return float64(store.DiskBytes()) })},
+		}, func() float64 { return float64(store.DiskBytes()) }), sources},
+		Complete: sources.complete(), Degraded: sources.degraded,
+		Services: func() any { return sources.tree.Status() }, Sources: func() any { return sources.status() },
 	})
 	if err != nil {
 		return err
@@ -201,6 +239,13 @@ func (a *app) banner(addr net.Addr, st killfeed.State, tokenFile string) {
 	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		reach = "everybody who can reach it may read; inserting needs the token"
 	}
+	sources := "none: " + noContact
+	switch {
+	case a.settings.demo:
+		sources = "a demo: the pilots are invented"
+	case a.settings.contact != "":
+		sources = "see " + url + "/api/status"
+	}
 	fmt.Fprintf(a.stderr, `killfeed %s is serving
   url        %s  (%s)
   status     %s/api/status  %s/metrics  %s/api/openapi.json
@@ -208,19 +253,19 @@ func (a *app) banner(addr net.Addr, st killfeed.State, tokenFile string) {
   log        %s
   token      %s
   retention  %s
+  sources    %s
   try        curl '%s/api/killfeed?client_id=me&topics=all&limit=1'
-`, version(), url, reach, url, url, url, data, held, tokenFile, retentionText(a.retention()), url)
+`, version(), url, reach, url, url, url, data, held, tokenFile, retentionText(a.retention()), sources, url)
 }
 
 // retentionText says in words what is kept.
 func retentionText(r killfeed.Retention) string {
-	d := func(d time.Duration) string { return formatDuration(d) }
 	parts := []string{"what every client has read goes at once"}
 	if r.Retain > 0 {
-		parts[0] = "what every client has read goes after " + d(r.Retain)
+		parts[0] = "what every client has read goes after " + formatDuration(r.Retain)
 	}
 	if r.Max > 0 {
-		parts = append(parts, "everything after "+d(r.Max))
+		parts = append(parts, "everything after "+formatDuration(r.Max))
 	}
 	if r.MaxBytes > 0 {
 		parts = append(parts, "the oldest beyond "+formatSize(r.MaxBytes))
@@ -229,7 +274,7 @@ func retentionText(r killfeed.Retention) string {
 		parts = append(parts, "what one has not read stays for ever")
 	}
 	if r.ClientTTL > 0 {
-		parts = append(parts, "clients unseen for "+d(r.ClientTTL)+" hold nothing back")
+		parts = append(parts, "clients unseen for "+formatDuration(r.ClientTTL)+" hold nothing back")
 	}
 	return strings.Join(parts, "; ")
 }

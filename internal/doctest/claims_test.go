@@ -28,10 +28,16 @@ func output(t *testing.T, bin string, args ...string) string {
 	return string(out)
 }
 
-// TestConfiguration compares docs/configuration.md with the program.
-func TestConfiguration(t *testing.T) {
+// TestProgram compares what documents say of the program with what it says itself.
+func TestProgram(t *testing.T) {
+	bin := build(t)
+	t.Run("settings", func(t *testing.T) { testSettings(t, bin) })
+	t.Run("exit codes", func(t *testing.T) { testExitCodes(t, bin) })
+}
+
+func testSettings(t *testing.T, bin string) {
 	var shown map[string]struct{ Value string }
-	if err := json.Unmarshal([]byte(output(t, build(t), "config", "show", "--json")), &shown); err != nil {
+	if err := json.Unmarshal([]byte(output(t, bin, "config", "show", "--json")), &shown); err != nil {
 		t.Fatal(err)
 	}
 	want, got := map[string][]string{}, map[string][]string{}
@@ -47,10 +53,9 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-// TestExitCodes compares docs/operate.md with the program.
-func TestExitCodes(t *testing.T) {
+func testExitCodes(t *testing.T, bin string) {
 	want, got := map[string]string{}, map[string]string{}
-	for line := range strings.SplitSeq(output(t, build(t), "help", "exit-codes"), "\n") {
+	for line := range strings.SplitSeq(output(t, bin, "help", "exit-codes"), "\n") {
 		if m := regexp.MustCompile(`^ +(\d+)  (.*)$`).FindStringSubmatch(line); m != nil {
 			want[m[1]] = m[2]
 		}
@@ -63,39 +68,73 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-var testName = regexp.MustCompile("`((?:Test|Fuzz|Example)[A-Za-z0-9_]*)[^`]*`")
+var testName = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz|Example)\\w*)`")
+
+// TestFormat compares the key spaces in docs/format.md with those of the store.
+func TestFormat(t *testing.T) {
+	code := read(t, "pebblestore/keys.go")
+	find := func(form string) map[string]bool {
+		found := map[string]bool{}
+		for _, m := range regexp.MustCompile(form).FindAllStringSubmatch(code, -1) {
+			found[m[1]] = true
+		}
+		return found
+	}
+	compare := func(form, under string) {
+		told := map[string]bool{}
+		for _, row := range table(t, "docs/format.md", under) {
+			told[plain(row[0])] = true
+		}
+		if diff := cmp.Diff(find(form), told); diff != "" {
+			t.Errorf("docs/format.md (+), %s, is not what pebblestore/keys.go has (-):\n%s", under, diff)
+		}
+	}
+	compare(`(?m)^\tspace\w+ += '(.)'$`, "Key spaces")
+	compare(`(?m)^\tkey\w+ += \[\]byte\("(\w+)"\)`, "State")
+}
 
 // TestGuarantees looks for the tests that docs/guarantees.md names.
 func TestGuarantees(t *testing.T) {
-	defined := map[string]bool{}
+	const doc = "docs/guarantees.md"
+	defined := map[string]bool{} // as the document spells them
 	definition := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		text, err := os.ReadFile(path)
+		dir, _ := filepath.Rel(root, filepath.Dir(path))
+		if dir = filepath.ToSlash(dir); dir == "." {
+			dir = "killfeed"
+		}
 		for _, m := range definition.FindAllSubmatch(text, -1) {
-			defined[string(m[1])] = true
+			defined[dir+"."+string(m[1])] = true
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := 0
-	for i, line := range strings.Split(read(t, "docs/guarantees.md"), "\n") {
-		found := testName.FindAllStringSubmatch(line, -1)
-		for _, m := range found {
-			if !defined[m[1]] {
-				t.Errorf("docs/guarantees.md:%d: there is no %s", i+1, m[1])
+	promises := 0
+	for i, line := range strings.Split(read(t, doc), "\n") {
+		m := tableRow.FindStringSubmatch(line)
+		if m == nil || strings.Contains(line, "| promise |") || strings.Contains(line, "|---") {
+			continue
+		}
+		promises++
+		promise, proof, _ := strings.Cut(m[1], "|")
+		names := testName.FindAllStringSubmatch(proof, -1)
+		if len(names) == 0 {
+			t.Errorf("%s:%d: no test proves that%s", doc, i+1, promise)
+		}
+		for _, n := range names {
+			if name := n[1] + "." + n[2]; !defined[name] {
+				t.Errorf("%s:%d: there is no %s", doc, i+1, name)
 			}
 		}
-		if len(found) > 0 {
-			rows++
-		}
 	}
-	if rows < 10 {
-		t.Errorf("docs/guarantees.md names tests in %d lines only", rows)
+	if promises < 20 {
+		t.Errorf("%s has %d promises only", doc, promises)
 	}
 }
 
@@ -154,67 +193,5 @@ func TestAPIReference(t *testing.T) {
 	}
 	if diff := cmp.Diff(statuses, told); diff != "" {
 		t.Errorf("the statuses in docs/api.md (+) are not those of web/openapi.json (-):\n%s", diff)
-	}
-}
-
-// TestImports holds the code to the table in docs/architecture.md.
-func TestImports(t *testing.T) {
-	type rule struct{ project, elsewhere, never []string }
-	rules := map[string]rule{}
-	names := regexp.MustCompile("`([^`]+)`")
-	list := func(cell string) (all []string) {
-		for _, m := range names.FindAllStringSubmatch(cell, -1) {
-			all = append(all, m[1])
-		}
-		return all
-	}
-	for _, row := range table(t, "docs/architecture.md", "Which imports are allowed") {
-		rules[plain(row[0])] = rule{list(row[1]), list(row[2]), list(row[3])}
-	}
-	c := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,Deps,GoFiles", "./...")
-	c.Dir = root
-	out, err := c.Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
-	}
-	module := "killfeed"
-	seen := map[string]bool{}
-	for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
-		var p struct {
-			ImportPath             string
-			Imports, Deps, GoFiles []string
-		}
-		if err := d.Decode(&p); err != nil {
-			t.Fatal(err)
-		}
-		r, ok := rules[p.ImportPath]
-		if seen[p.ImportPath] = true; !ok {
-			t.Errorf("docs/architecture.md says nothing of the imports of %s", p.ImportPath)
-			continue
-		}
-		for _, i := range p.Imports {
-			first, _, _ := strings.Cut(i, "/")
-			switch {
-			case i == module || strings.HasPrefix(i, module+"/"):
-				if !slices.Contains(r.project, i) {
-					t.Errorf("%s imports %s; docs/architecture.md allows %v", p.ImportPath, i, r.project)
-				}
-			case strings.Contains(first, "."):
-				allowed := func(m string) bool { return i == m || strings.HasPrefix(i, m+"/") }
-				if !slices.ContainsFunc(r.elsewhere, allowed) {
-					t.Errorf("%s imports %s; docs/architecture.md allows %v", p.ImportPath, i, r.elsewhere)
-				}
-			}
-		}
-		for _, n := range r.never {
-			if slices.Contains(p.Deps, n) {
-				t.Errorf("%s imports %s, perhaps through another package; docs/architecture.md says never", p.ImportPath, n)
-			}
-		}
-	}
-	for path := range rules {
-		if !seen[path] {
-			t.Errorf("docs/architecture.md has a rule for %s, which does not exist", path)
-		}
 	}
 }

@@ -7,9 +7,9 @@
 // starts with an empty log, and what they print is compared with the block that follows. An example that cannot run says
 // why, where authors see it and readers do not.
 //
-// Every link inside the project leads somewhere. The settings in docs/configuration.md are those of the program, the imports
-// in docs/architecture.md those of the code, the tests in docs/guarantees.md exist, and docs/api.md leaves out no endpoint,
-// parameter or status of the OpenAPI document.
+// Every link inside the project leads somewhere. The settings in docs/configuration.md and the exit codes in docs/operate.md
+// are those of the program, the key spaces in docs/format.md those of the store, the tests in docs/guarantees.md exist, and
+// docs/api.md leaves out no endpoint, parameter or status of the OpenAPI document.
 //
 // # What authors owe
 //

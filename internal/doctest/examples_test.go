@@ -231,7 +231,7 @@ func (s *stage) source(file string) (string, error) {
 func (s *stage) program(t *testing.T, b *block, name, file string) error {
 	t.Helper()
 	if missing := need(t, name); missing != "" {
-		t.Logf("line %d: %s", b.line, missing)
+		t.Run(fmt.Sprintf("line %d", b.line), func(t *testing.T) { t.Skip(missing) })
 		return nil
 	}
 	p, _ := start(t, s.dir, s.env, name, file)
