@@ -123,9 +123,13 @@ func (s *Store) writeGeneration(g *generation) error {
 			key []byte
 			ids []killfeed.EventID
 		}
+		s.index.mu.RLock()
+		first := s.index.first // events before it were removed, and their chunks would stay for ever
+		s.index.mu.RUnlock()
 		runs := make([]run, 0, len(g.topics))
 		for t, ids := range g.topics {
-			for len(ids) > 0 { // a chunk stays within its bucket
+			removed, _ := slices.BinarySearch(ids, first)
+			for ids = ids[removed:]; len(ids) > 0; { // a chunk stays within its bucket
 				bucket := bucketOf(ids[0])
 				n, _ := slices.BinarySearch(ids, killfeed.EventID(bucket+1)<<bucketBits)
 				runs = append(runs, run{chunkKey(bucket, t, ids[0]), ids[:n]})

@@ -141,7 +141,8 @@ func (s *Store) Remove(through killfeed.EventID) error {
 		}
 	}
 	if from, to := bucketOf(st.First), bucketOf(through+1); from < to {
-		if err := b.DeleteRange(bucketKey(from), bucketKey(to), nil); err != nil {
+		// From the very first on: the writer of the index may have been late with some.
+		if err := b.DeleteRange(bucketKey(0), bucketKey(to), nil); err != nil {
 			return err
 		}
 	}

@@ -144,7 +144,8 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 	}
 	gate.Open(api)
 	if a.settings.logFormat == "json" { // whoever reads that wants nothing else
-		log.Info("serving", "version", version(), "url", urlOf(addr), "data", a.settings.data, "token_file", tokenFile)
+		log.Info("serving", "version", version(), "url", urlOf(addr), "data", a.settings.data, "token_file", tokenFile,
+			"sources", a.sourcesText(urlOf(addr)))
 	} else {
 		a.banner(addr, feed.State(), tokenFile)
 	}
@@ -239,13 +240,6 @@ func (a *app) banner(addr net.Addr, st killfeed.State, tokenFile string) {
 	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		reach = "everybody who can reach it may read; inserting needs the token"
 	}
-	sources := "none: " + noContact
-	switch {
-	case a.settings.demo:
-		sources = "a demo: the pilots are invented"
-	case a.settings.contact != "":
-		sources = "see " + url + "/api/status"
-	}
 	fmt.Fprintf(a.stderr, `killfeed %s is serving
   url        %s  (%s)
   status     %s/api/status  %s/metrics  %s/api/openapi.json
@@ -255,7 +249,18 @@ func (a *app) banner(addr net.Addr, st killfeed.State, tokenFile string) {
   retention  %s
   sources    %s
   try        curl '%s/api/killfeed?client_id=me&topics=all&limit=1'
-`, version(), url, reach, url, url, url, data, held, tokenFile, retentionText(a.retention()), sources, url)
+`, version(), url, reach, url, url, url, data, held, tokenFile, retentionText(a.retention()), a.sourcesText(url), url)
+}
+
+// sourcesText says in words where killmails come from.
+func (a *app) sourcesText(url string) string {
+	switch {
+	case a.settings.demo:
+		return "a demo: the pilots are invented"
+	case a.settings.contact != "":
+		return "see " + url + "/api/status"
+	}
+	return "none: " + noContact
 }
 
 // retentionText says in words what is kept.

@@ -24,7 +24,7 @@ import (
 // off is the value of a URL setting that switches its source off.
 const off = "off"
 
-// noContact says why nothing is followed, once, where it is looked for: in the log, and in /api/status.
+// noContact says why nothing is followed, where it is looked for: once when the server starts, and in /api/status.
 const noContact = "no contact: upstream services want to know whom to write to, so none is followed; " +
 	"give --contact you@example.com, or a URL"
 
@@ -42,7 +42,6 @@ func (a *app) newSources(feed *killfeed.Feed, tree *supervise.Tree, log *slog.Lo
 	s := &sources{tree: tree}
 	set := &a.settings
 	if set.contact == "" {
-		log.Info(noContact)
 		s.idle = append(s.idle, ingest.Status{Name: "r2z2", State: ingest.Stopped, Detail: noContact, Since: time.Now().UTC()})
 		return s, nil
 	}

@@ -273,6 +273,20 @@ func TestUnavailable(t *testing.T) {
 	})
 }
 
+// Who is banned does not hammer.
+func TestForbidden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := mails(1)
+		s, c := open(t, standin.Config{Mails: all, Faults: standin.Faults{standin.Forbidden: {Chance: 1}}}, esi.Config{Patience: 2 * time.Hour})
+		if _, err := c.Body(t.Context(), all[0].ID, all[0].Hash); !errors.Is(err, upstream.ErrForbidden) {
+			t.Errorf("got %v", err)
+		}
+		if n := manners(t, s).Requests[standin.KindESI][403]; n < 10 || n > 20 {
+			t.Errorf("%d requests in two hours", n)
+		}
+	})
+}
+
 // roundTripper answers in the process.
 type roundTripper func(*http.Request) *http.Response
 

@@ -18,6 +18,9 @@ const (
 	fewErrors = 20
 	// believed is how long tokens that others spent are thought to stay spent, before the next answer tells anew.
 	believed = time.Minute
+	// firstForbidden and mostForbidden bound the silence after a 403, which doubles.
+	firstForbidden = 30 * time.Second
+	mostForbidden  = 10 * time.Minute
 	// maxPause bounds what an answer can ask for: a day that somebody mistyped must not stop the fetching for a day.
 	maxPause = time.Hour
 )
@@ -35,18 +38,19 @@ type limits struct {
 	slots chan struct{} // one for each request that may be under way
 	every time.Duration // the least time between two requests
 
-	mu      sync.Mutex // guards the rest
-	told    bool       // some answer has come
-	flying  int        // requests under way
-	limit   int        // tokens in the bucket; 0: that limit does not hold
-	window  time.Duration
-	spent   []expense // in the last window, in order
-	used    int       // their sum
-	others  int       // tokens that others spent, believed until
-	until   time.Time
-	paused  time.Time     // until when nothing may be asked
-	next    time.Time     // when the next request may be sent at the earliest
-	changed chan struct{} // closed and made anew when a wait may be shorter than it was
+	mu       sync.Mutex // guards the rest
+	told     bool       // some answer has come
+	flying   int        // requests under way
+	limit    int        // tokens in the bucket; 0: that limit does not hold
+	window   time.Duration
+	spent    []expense // in the last window, in order
+	used     int       // their sum
+	others   int       // tokens that others spent, believed until
+	until    time.Time
+	paused   time.Time     // until when nothing may be asked
+	refusals int           // answers of 403 in a row
+	next     time.Time     // when the next request may be sent at the earliest
+	changed  chan struct{} // closed and made anew when a wait may be shorter than it was
 }
 
 type expense struct {
@@ -158,9 +162,12 @@ func (l *limits) end(status int, h http.Header) {
 			wait = time.Minute // the window of the old limit; the new one always tells
 		}
 		l.pause(now, wait)
-	case http.StatusForbidden:
-		l.pause(now, 30*time.Second)
+	case http.StatusForbidden, http.StatusUnauthorized:
+		l.pause(now, min(firstForbidden<<min(l.refusals, 10), mostForbidden))
+		l.refusals++
+		return
 	}
+	l.refusals = 0
 }
 
 // readTokens learns from the headers of the bucket. It needs l.mu.

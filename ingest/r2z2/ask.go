@@ -250,6 +250,9 @@ func (f *follower) missed(n int64, now time.Time, err error) {
 	}
 	a.tries++
 	a.last, a.err = now, err
+	if n == f.place.Next && n > f.known && err == nil {
+		f.lag = 0 // there is nothing more
+	}
 	switch hole := f.place.isHole(n); {
 	case n > f.known && n > f.place.Next:
 		f.probes++

@@ -246,8 +246,8 @@ func (f *follower) take(ctx context.Context, files ...*file) error {
 	return nil
 }
 
-// behind is how many killmails are known to be there and not taken.
-func (f *follower) behind() int64 { return max(0, f.known-f.place.Next+1) + int64(len(f.place.Holes)) }
+// behind is how many killmails are known to be there and not taken; nobody knows that of holes.
+func (f *follower) behind() int64 { return max(0, f.known-f.place.Next+1) }
 
 // settle takes what has its turn, opens holes and closes them, and gives up what will not come.
 func (f *follower) settle(ctx context.Context) error {
@@ -383,7 +383,7 @@ func (f *follower) jump(ctx context.Context, to int64, why string) error {
 // stands tells how the source stands.
 func (f *follower) stands() {
 	f.in.Lag(f.lag, f.behind())
-	switch behind := f.behind() - int64(len(f.place.Holes)); {
+	switch behind := f.behind(); {
 	case behind > 5:
 		f.in.Is(ingest.CatchingUp, fmt.Sprintf("%d killmails behind", behind))
 	case len(f.place.Holes) > 0:

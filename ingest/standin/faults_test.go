@@ -225,7 +225,9 @@ func TestHang(t *testing.T) {
 			t.Errorf("%+v after %v, want to hang for 1m", r, time.Since(begun))
 		}
 		s.set(standin.Hang, standin.Strike{Numbers: []int64{first}, For: time.Hour})
-		if r := s.try(ctx, http.MethodGet, file(first)); r.err == nil {
+		again, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if r := s.try(again, http.MethodGet, file(first)); !errors.Is(r.err, context.DeadlineExceeded) {
 			t.Errorf("%+v", r)
 		}
 		s.want(http.StatusOK, file(first+1)) // it hangs alone
@@ -237,8 +239,8 @@ func TestHang(t *testing.T) {
 		if r := s.try(t.Context(), http.MethodGet, file(first)); r.err == nil || time.Since(begun) != time.Second {
 			t.Errorf("%+v after %v, want to hang until Close", r, time.Since(begun))
 		}
-		if n := s.Stats().Requests[standin.KindFile]; n[0] != 3 || n[200] != 1 || len(n) != 2 {
-			t.Errorf("requests %v, want 3 without an answer", n)
+		if n := s.Stats().Requests[standin.KindFile]; n[0] != 4 || n[200] != 1 || len(n) != 2 {
+			t.Errorf("requests %v, want 4 without an answer", n)
 		}
 	})
 }
