@@ -114,8 +114,12 @@ func (f *Feed) Run(ctx context.Context) error {
 // must not be called twice.
 func (f *Feed) Close() error {
 	f.saveSeenAtClose()
-	f.ledger.stop()
-	return f.store.Close()
+	if f.ledger.stop() {
+		return f.store.Close()
+	}
+	err := f.store.Close()
+	f.ledger.running.Wait()
+	return err
 }
 
 // State describes the log.

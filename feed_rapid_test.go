@@ -105,7 +105,9 @@ func (n *naive) place(id int, sameLog bool) (int, string) {
 
 // read answers a read that stands at the offsets, which it moves as automatic or manual commit does. through is how far it
 // came.
-func (n *naive) read(at map[killfeed.Topic]int, r killfeed.Read, single bool, gap string, now time.Time) (answer string, through int) {
+func (n *naive) read(
+	at map[killfeed.Topic]int, r killfeed.Read, single bool, gap string, now time.Time,
+) (answer string, through int) {
 	from, to := 0, 0
 	lost, passed := map[killfeed.Topic]int{}, map[killfeed.Topic]int{}
 	for _, t := range r.Topics {

@@ -113,9 +113,9 @@ func TestKillmailStore_ClientsAreIndependent(t *testing.T) {
 	})
 }
 
-// Simulate "garbage collection" by inserting events with low IDs and high IDs, artificially setting multiple client offsets to
-// a high minimum, then call the internal GC function via GenServer.cast/2 and verify ETS rows with event_id <= min_offset are
-// gone.
+// Simulate "garbage collection" by inserting events with low IDs and high IDs, artificially setting multiple client offsets
+// to a high minimum, then call the internal GC function via GenServer.cast/2 and verify ETS rows with event_id <= min_offset
+// are gone.
 func TestKillmailStore_GarbageCollection(t *testing.T) {
 	onStores(t, func(t *testing.T, s storage) {
 		f := start(t, s.open(t), killfeed.Options{}) // the zero Retention is the specified rule

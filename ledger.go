@@ -29,6 +29,7 @@ type ledger struct {
 	requests chan *request
 	closing  chan struct{}
 	running  sync.WaitGroup
+	stopped  chan struct{} // closed when the goroutine has ended
 
 	inserted, updates, duplicates, groups, grouped atomic.Uint64
 
@@ -67,15 +68,25 @@ type request struct {
 func (l *ledger) start(store Store, wall func() time.Time, bells *bells, clients *registry, log *slog.Logger) {
 	l.store, l.wall, l.bells, l.clients, l.log = store, wall, bells, clients, log
 	l.requests = make(chan *request, maxGroup)
-	l.closing = make(chan struct{})
+	l.closing, l.stopped = make(chan struct{}), make(chan struct{})
 	l.fresh, l.known = map[int64]*Event{}, map[int64]Known{}
 	l.running.Go(l.run)
 }
 
-// stop writes what is queued and what was to be written behind, then ends the goroutine.
-func (l *ledger) stop() {
+// stop has what is queued and what was to be written behind written, and waits for the goroutine to end. It returns false when
+// that hangs on a disk that takes nothing: then only closing the store lets it go.
+func (l *ledger) stop() bool {
 	close(l.closing)
-	l.running.Wait()
+	for {
+		select {
+		case <-l.stopped:
+			return true
+		case <-time.After(time.Second):
+			if l.store.Health() != nil {
+				return false
+			}
+		}
+	}
 }
 
 // do hands r to the ledger and waits for its outcome.
@@ -117,6 +128,7 @@ func (l *ledger) do(ctx context.Context, r *request) error {
 
 // run is the ledger's goroutine.
 func (l *ledger) run() {
+	defer close(l.stopped)
 	behind := time.NewTimer(writeBehind)
 	behind.Stop()
 	group := make([]*request, 0, maxGroup)

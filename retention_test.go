@@ -181,8 +181,8 @@ func TestQuietTopicPins(t *testing.T) {
 	})
 }
 
-// A client that is gone for a week holds nothing more, is told what it lost when it comes back within a year, and is forgotten
-// after that.
+// A client that is gone for a week holds nothing more, is told what it lost when it comes back within a year, and is
+// forgotten after that.
 func TestClientsAwayForLong(t *testing.T) {
 	for _, tt := range []struct {
 		away time.Duration

@@ -5,7 +5,8 @@ import "time"
 // Store keeps the log, its indexes and the clients' offsets. A Feed owns one Store and is its only writer; the rules live in
 // the Feed, the bytes in the Store.
 //
-// Commit, Remove and Close are called by one goroutine at a time. All other methods may be called at any time by any
+// Commit, Remove and Close are called by one goroutine at a time, but that Close may be called while a Commit or Remove hangs
+// on the disk, which then returns an error. All other methods may be called at any time by any
 // number of goroutines, also during a Commit, and see either all of a committed batch or nothing of it.
 type Store interface {
 	// State describes the log as of the last successful Commit or Remove. It costs no I/O.

@@ -135,12 +135,12 @@ func TestOpenForLocked(t *testing.T) {
 	}
 }
 
-// snapshot reads all files of a directory.
+// snapshot reads all files of a directory but the lock, which taking it touches.
 func snapshot(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	err := filepath.Walk(dir, func(path string, fi os.FileInfo, err error) error {
-		if err != nil || fi.IsDir() {
+		if err != nil || fi.IsDir() || fi.Name() == "LOCK" {
 			return err
 		}
 		f, err := os.Open(path)
@@ -212,7 +212,7 @@ func TestReadOnly(t *testing.T) {
 		closeStore(t, s)
 		t.Error("opened an empty directory")
 	}
-	if left := snapshot(t, empty); len(left) > 1 { // the lock
+	if left := snapshot(t, empty); len(left) > 0 {
 		t.Errorf("files were made: %v", left)
 	}
 }

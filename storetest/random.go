@@ -130,7 +130,8 @@ func (r *random) batch(st killfeed.State) *killfeed.Batch {
 	for range rapid.IntRange(0, 3).Draw(r.T, "offsets") {
 		name := randomClient.Draw(r.T, "client")
 		b.Offsets = append(b.Offsets, killfeed.Offset{
-			Client: name, Topic: randomTopic.Draw(r.T, "topic"), At: killfeed.EventID(rapid.Uint64Range(0, uint64(prev.ID)).Draw(r.T, "at")),
+			Client: name, Topic: randomTopic.Draw(r.T, "topic"),
+			At: killfeed.EventID(rapid.Uint64Range(0, uint64(prev.ID)).Draw(r.T, "at")),
 		})
 		b.Seen = append(b.Seen, killfeed.ClientSeen{Client: name, Created: base, At: r.from})
 	}

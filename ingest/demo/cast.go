@@ -159,21 +159,62 @@ var npcs = [...]npc{
 	caldariGun:     {caldariSentry, 500001, 0},
 	gallenteGun:    {gallenteSentry, 500004, 0},
 	minmatarGun:    {minmatarSentry, 500002, 0},
-	firstRat:       {pithatisRevolter, 500010, 0},
-	{gistatisLegatus, 500011, 0},
-	{corpatisBishop, 500012, 0},
-	{centatisBehemoth, 500019, 0},
-	{corelatisCaptain, 500020, 0},
-	{guristasInvader, 500010, 0},
-	{guristasImputor, 500010, 0},
-	{angelRogue, 500011, 0},
-	{serpentisInitiate, 500020, 0},
+	firstRat:       {pithatisRevolter, guristas, 0},
+	{gistatisLegatus, angels, 0},
+	{corpatisBishop, bloodRaiders, 0},
+	{centatisBehemoth, sansha, 0},
+	{corelatisCaptain, serpentis, 0},
+	{guristasInvader, guristas, 0},
+	{guristasImputor, guristas, 0},
+	{angelRogue, angels, 0},
+	{serpentisInitiate, serpentis, 0},
 }
+
+// rats are the NPCs that one meets in a system, as an index of npcs: large ones in null security, else small ones if there are.
+func rats(s *System) int {
+	faction := uint32(guristas)
+	switch s.Region {
+	case "Curse", "Insmother", "Immensea", "Heimatar", "Metropolis":
+		faction = angels
+	case "Delve", "The Bleak Lands", "Genesis":
+		faction = bloodRaiders
+	case "Catch", "Domain":
+		faction = sansha
+	case "Sinq Laison", "Essence":
+		faction = serpentis
+	}
+	found := firstRat
+	for i := firstRat; i < len(npcs); i++ {
+		if npcs[i].faction == faction {
+			found = i
+			if spaceOf(s) == null {
+				break
+			}
+		}
+	}
+	return found
+}
+
+// sentry are the guns at the gates of a system in low security, as an index of npcs.
+func sentry(s *System) int {
+	switch s.Region {
+	case "The Citadel":
+		return caldariGun
+	case "Heimatar":
+		return minmatarGun
+	case "Sinq Laison", "Essence":
+		return gallenteGun
+	}
+	return amarrGun
+}
+
+// Factions of pirates.
+const guristas, angels, bloodRaiders, sansha, serpentis = 500010, 500011, 500012, 500019, 500020
 
 var factions = map[uint32]string{
 	500001: "Caldari State", 500002: "Minmatar Republic", 500003: "Amarr Empire", 500004: "Gallente Federation",
-	500010: "Guristas Pirates", 500011: "Angel Cartel", 500012: "Blood Raider Covenant", 500019: "Sansha's Nation",
-	500020: "Serpentis", 500021: "Unknown",
+	guristas: "Guristas Pirates", angels: "Angel Cartel", bloodRaiders: "Blood Raider Covenant", sansha: "Sansha's Nation",
+	serpentis: "Serpentis", 500021: "Unknown",
 }
 
 // pilot is a member of the cast. Who is who is the same in every demo, whatever the seed.
@@ -204,15 +245,15 @@ func newCast() *cast {
 		for range corporations[i].pilots {
 			h := spread(uint32(len(c.pilots)))
 			p := pilot{corp: int16(i)}
-			switch spread := int8(h % 40); corporations[i].trade {
+			switch extra := int8(h % 40); corporations[i].trade {
 			case pirate, ganker:
-				p.security = -100 + spread // -10.0 to -6.1
+				p.security = -100 + extra // -10.0 to -6.1
 			case nomad, holer:
-				p.security = -20 + spread
+				p.security = -20 + extra
 			case rookie:
-				p.security = spread / 10
+				p.security = extra / 10
 			default:
-				p.security = 10 + spread
+				p.security = 10 + extra
 			}
 			switch luxury := h >> 8 % 100; {
 			case luxury < 4 && corporations[i].trade != rookie:

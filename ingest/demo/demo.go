@@ -51,8 +51,9 @@ type Options struct {
 	Rate float64
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
-	// After is the greatest killmail id that the log has had from a demo, which is that of its last event: ids go on behind
-	// it. When it is 0 they depend on the clock alone, which suffices after a restart as long as Rate is at most 5.
+	// After is the greatest killmail id that the log has had from a demo, known from its last event or a checkpoint: ids go on
+	// behind it. When it is 0 they depend on the clock alone, which suffices after a restart as long as Rate is at most 5 and
+	// always was.
 	After int64
 }
 

@@ -112,7 +112,7 @@ func TestKillmails(t *testing.T) {
 		g := demo.New(demo.Options{Seed: seed, Now: at(evening)})
 		lastID, lastAt := int64(0), time.Time{}
 		died := map[uint32]*mail{}
-		for range 5000 {
+		for range 2500 {
 			k, published := g.Next()
 			m := decode(t, k)
 			if err := w.check(k, m, died); err != nil {

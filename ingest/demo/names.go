@@ -12,7 +12,7 @@ type Entity struct {
 	// region.
 	Category string
 	Name     string
-	// Ticker is the short name of a corporation or alliance, up to five characters; empty for the rest.
+	// Ticker is the short name of a corporation or alliance, up to five characters; empty for the rest and for CONCORD.
 	Ticker string
 	// CorporationID and AllianceID are where a character belongs, AllianceID also where a corporation does; else 0.
 	CorporationID, AllianceID uint32
@@ -80,7 +80,7 @@ func Names() []Entity {
 	for id, name := range factions {
 		add(id, "faction", name)
 	}
-	all = append(all, Entity{ID: npcs[concord].corporation, Category: "corporation", Name: concordName, Ticker: "CONCO"})
+	all = append(all, Entity{ID: npcs[concord].corporation, Category: "corporation", Name: concordName})
 	for a := range alliances {
 		all = append(all, Entity{ID: firstAlliance + uint32(a), Category: "alliance", Name: alliances[a].name,
 			Ticker: alliances[a].ticker})

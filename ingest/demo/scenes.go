@@ -61,6 +61,10 @@ func (s *story) spot(odds ...int) int {
 	panic("unreachable")
 }
 
+func systemIndex(id uint32) int {
+	return slices.IndexFunc(systems[:], func(s System) bool { return s.ID == id })
+}
+
 // holder is the alliance at home in a system, or -1.
 func holder(system int) int {
 	for a := range alliances {
@@ -214,7 +218,7 @@ func (s *story) camp() {
 		c.wait(2 * time.Minute)
 	}
 	if spaceOf(&systems[c.system]) == low && s.chance(0.1) { // somebody forgot the sentry guns
-		c.dies(pack[0], shooter(amarrGun+s.rng.IntN(4)))
+		c.dies(pack[0], shooter(sentry(&systems[c.system])))
 	}
 }
 
@@ -222,13 +226,11 @@ func (s *story) camp() {
 func (s *story) rat() {
 	c := s.open(s.spot(42, 18, 40))
 	hulls := ratters
-	from := c.locals(c.system)
 	if spaceOf(&systems[c.system]) != null {
 		hulls = students
 	}
-	for _, v := range c.crew(1, hulls, from...) {
-		kind := firstRat + s.rng.IntN(len(npcs)-firstRat)
-		l := c.dies(v, slices.Repeat([]actor{shooter(kind)}, c.between(1, 4))...)
+	for _, v := range c.crew(1, hulls, c.locals(c.system)...) {
+		l := c.dies(v, slices.Repeat([]actor{shooter(rats(&systems[c.system]))}, c.between(1, 4))...)
 		c.pod(l, 0.04)
 	}
 }
@@ -243,9 +245,13 @@ func (s *story) abyssal() {
 
 // duel: a few from each of two militias, in frigates.
 func (s *story) duel() {
-	c := s.open(one(s, s.space[low]))
 	us := s.rng.IntN(4)
-	them := [...]int{3, 2, 1, 0}[us] // Caldari and Gallente, Minmatar and Amarr
+	them := 3 - us                                            // Caldari and Gallente, Minmatar and Amarr
+	front := []uint32{30002813, 30002813, 30002809, 30005000} // Tama, Sujarento, Old Man Star
+	if us == 1 || us == 2 {
+		front = []uint32{30002537, 30002537, 30003067} // Amamake, Huola
+	}
+	c := s.open(systemIndex(one(s, front)))
 	a := c.crew(c.between(1, 5), brawlers, s.trade[militia][us])
 	b := c.crew(c.between(1, 4), brawlers, s.trade[militia][them])
 	if len(a) == 0 || len(b) == 0 {
@@ -344,14 +350,13 @@ func (s *story) war() {
 
 // gank: destroyers against a freighter, before CONCORD comes; and then CONCORD comes.
 func (s *story) gank() {
-	at := []uint32{30002768, 30002768, 30002765, 30000142, 30000144}[s.rng.IntN(5)]
-	c := s.open(slices.IndexFunc(systems[:], func(sys System) bool { return sys.ID == at }))
-	gankers := s.trade[ganker]
+	at := []uint32{30002768, 30002768, 30002765, 30000142, 30000144} // Uedama, Sivala, Jita, Perimeter
+	c := s.open(systemIndex(one(s, at)))
 	hulls, n := []uint32{charon, obelisk}, c.between(14, 28)
 	if s.chance(0.5) {
 		hulls, n = haulers, c.between(1, 6)
 	}
-	pack := c.crew(n, []uint32{catalyst, catalyst, catalyst, thrasher}, gankers...)
+	pack := c.crew(n, []uint32{catalyst, catalyst, catalyst, thrasher}, s.trade[ganker]...)
 	victim := c.crew(1, hulls, s.trade[carebear]...)
 	if len(pack)*len(victim) == 0 {
 		return
@@ -422,8 +427,7 @@ func (s *story) escalation() {
 func (s *story) battle() {
 	us := s.rng.IntN(blocs)
 	them := s.rival(us)
-	home := one(s, alliances[them].home)
-	c := s.open(slices.IndexFunc(systems[:], func(sys System) bool { return sys.ID == home }))
+	c := s.open(systemIndex(one(s, alliances[them].home)))
 	c.batch = 8 * time.Second
 	size := s.between(18, 130)
 	if s.chance(0.06) {

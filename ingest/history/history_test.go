@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -257,6 +258,35 @@ func TestStrangeFiles(t *testing.T) {
 		hashes, err := z.Hashes(t.Context(), first)
 		if (err != nil) != (want < 0) || err == nil && len(hashes) != want {
 			t.Errorf("hashes %s: %v, %v", text, hashes, err)
+		}
+	}
+}
+
+// TestEveRef: a captured day archive, by its totals.
+func TestEveRef(t *testing.T) {
+	const dir = "../../../shared/data"
+	if _, err := os.Stat(dir + "/killmails-2021-11-30.tar.bz2"); err != nil {
+		t.Skip("the captured day archive is not here")
+	}
+	s, err := standin.New(standin.Config{ArchiveDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	day := time.Date(2021, 11, 30, 0, 0, 0, 0, time.UTC)
+	b := &Backfill{From: day, To: day.AddDate(0, 0, 1), Archive: &EveRef{Client: clientOf(t, s.Handler()), URL: "http://everef"}}
+	feed := sink(t, b)
+	defer feed.Close()
+	for run := range 2 {
+		reports, err := b.Run(t.Context())
+		if err != nil || len(reports) != 2 {
+			t.Fatalf("%v, %v", reports, err)
+		}
+		if r := reports[0]; r.Problem != "" || r.Skipped != (run == 1) || run == 0 && r.Counts.Inserted != int64(r.Total) {
+			t.Errorf("run %d: %+v", run, r)
+		}
+		if r := reports[1]; r.Problem == "" || r.Total != -1 {
+			t.Errorf("a day that is not there: %+v", r)
 		}
 	}
 }

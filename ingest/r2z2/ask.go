@@ -211,12 +211,16 @@ func (f *follower) reply(ctx context.Context, r reply, answers bool) (wrong, err
 		return nil, nil
 	default: // the upstream fails for this number only
 		f.missed(r.number, now, r.err)
+		if errors.Is(r.err, upstream.ErrServer) {
+			f.hasten(r.number, now)
+		}
 		return nil, nil
 	}
 	file, wrong := parseFile(r.number, r.answer.Body)
 	if wrong != nil {
 		f.in.Log().Debug("a file is refused and asked for again", "number", r.number, "err", wrong)
 		f.missed(r.number, now, wrong)
+		f.hasten(r.number, now)
 		return wrong, nil
 	}
 	f.known = max(f.known, file.number)
@@ -263,6 +267,13 @@ func (f *follower) missed(n int64, now time.Time, err error) {
 	case n < f.place.Next && now.Sub(a.first) >= giveUp: // an update that is not to be had
 		f.place.settle(n)
 		delete(f.asks, n)
+	}
+}
+
+// hasten shortens the wait that missed has set, for a number in order that certainly got no 404; not for ever.
+func (f *follower) hasten(n int64, now time.Time) {
+	if a := f.asks[n]; a != nil && n >= f.place.Next && a.tries <= 3 {
+		a.due = now.Add(badWait)
 	}
 }
 

@@ -81,8 +81,11 @@ const (
 	farAhead = 200
 	// A pointer so far back, for so long, means that numbering began anew.
 	farBack, farBackFor = 1000, 10 * time.Minute
-	// window is how many numbers from the next one on are asked for together, and burst how many questions make a burst.
-	window, burst = 8, 16
+	// badWait is after an answer that was certainly no 404, but no good either, the first few times.
+	badWait = 2 * time.Second
+	// window is how many numbers from the next one on are asked for before that one is there, and burst how many questions
+	// make a burst.
+	window, burst = 24, 16
 	// pointerEvery is how often the pointer is read, and missingEvery how often when the next number is missing.
 	pointerEvery, missingEvery = time.Minute, 30 * time.Second
 	// takeTimeout bounds an insert. It is the watchdog of a log that hangs: the source ends and is started again.

@@ -123,19 +123,33 @@ func TestMisbehaviours(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					w := newWorld(t, standin.Config{
-						Mails: mails(size, 2, time.Now()), Pace: standin.Pace{Rate: 1}, Faults: faults, Seed: 7,
+						Mails: mails(size, 2, time.Now()), Before: 1, Pace: standin.Pace{Hold: true}, Seed: 7,
 					})
 					defer w.close()
 					w.start()
+					time.Sleep(time.Second) // the source knows where it begins before anything is wrong
+					for fault, strike := range faults {
+						if err := w.server.SetFault(fault, strike); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := w.server.SetPace(standin.Pace{Rate: 1}); err != nil {
+						t.Fatal(err)
+					}
 					r := rand.New(rand.NewPCG(1, 2))
 					for range kills {
 						time.Sleep(time.Duration(r.Int64N(int64(size) * int64(time.Second) / 5)))
 						w.kill()
 						w.start()
 					}
-					for until := time.Now().Add(6 * time.Hour); time.Now().Before(until); time.Sleep(time.Minute) {
-						st := w.server.Stats()
-						if st.Waiting == 0 && w.intake.Status().Behind == 0 {
+					for until := time.Now().Add(3 * time.Hour); time.Now().Before(until); time.Sleep(time.Minute) {
+						missing := 0
+						for _, f := range w.server.Files() {
+							if _, known, _ := w.model.Known(f.KillmailID); !known && !f.Hole {
+								missing++
+							}
+						}
+						if missing == 0 && w.server.Stats().Waiting == 0 {
 							break
 						}
 					}
