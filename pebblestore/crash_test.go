@@ -27,7 +27,7 @@ func TestCrash(t *testing.T) {
 			c.truth.commit(t, s, 50)
 			epoch := s.State().Epoch
 			closeStore(t, s)
-			for round := range 8 {
+			for round := range fewer(8) {
 				c.round(t)
 				s := openOn(t, c.fs)
 				c.settle(t, s)

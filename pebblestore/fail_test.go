@@ -67,7 +67,7 @@ func TestFailAnywhere(t *testing.T) {
 		t.Run(map[bool]string{false: "once", true: "for good"}[all], func(t *testing.T) {
 			t.Parallel()
 			failures := 0
-			for at := int64(1); ; at++ {
+			for at := int64(1); ; at += every() {
 				f := &failing{fs: vfs.NewCrashableMem(), at: at, all: all}
 				if failAt(t, f) {
 					failures++

@@ -160,7 +160,7 @@ func TestFullDisk(t *testing.T) {
 // TestFullDiskAnywhere lets the disk become full at each of the first operations, those of the flushes, of the logs' rotation
 // and of opening included, gives it space again, and wants everything that was acknowledged.
 func TestFullDiskAnywhere(t *testing.T) {
-	for at := int64(1); ; at += 1 + at/40 {
+	for at := int64(1); ; at += every() + at/40 {
 		fs := &fullable{MemFS: vfs.NewMem(), at: at, refusals: 20}
 		s, f := openFeed(t, Options{FS: fs.wrap(), generation: 16, retry: time.Millisecond})
 		for id := 1; id <= 60; {

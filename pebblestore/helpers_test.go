@@ -244,6 +244,22 @@ func problems(t testing.TB, s *Store) (found []string) {
 	return found
 }
 
+// fewer is n, or a fifth of it with the race detector: see raceEnabled.
+func fewer(n int) int {
+	if raceEnabled {
+		return n/5 + 1
+	}
+	return n
+}
+
+// every is how many operations to go on after each: all are tried, or every fifth with the race detector.
+func every() int64 {
+	if raceEnabled {
+		return 5
+	}
+	return 1
+}
+
 // openOn opens the store "data" on a file system, with small generations.
 func openOn(t testing.TB, fs vfs.FS) *Store {
 	t.Helper()
