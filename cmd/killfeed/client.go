@@ -117,7 +117,6 @@ type call struct {
 	query  url.Values
 	body   any
 	header http.Header
-	wait   time.Duration // how long the server may take on purpose
 }
 
 // do sends the request and returns the answer when it is a success. Others become a *problemError, and no answer at all

@@ -264,6 +264,9 @@ func TestStrangeFiles(t *testing.T) {
 
 // TestEveRef: a captured day archive, by its totals.
 func TestEveRef(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reading a whole day takes a while")
+	}
 	const dir = "../../../shared/data"
 	if _, err := os.Stat(dir + "/killmails-2021-11-30.tar.bz2"); err != nil {
 		t.Skip("the captured day archive is not here")
