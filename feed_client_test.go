@@ -229,6 +229,32 @@ func TestDeletedClientIsNotSeen(t *testing.T) {
 	})
 }
 
+// A call that waited for its turn while the client was deleted is the first call of a new client.
+func TestCallDuringDeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newModel()
+		h := &hooked{Store: store.open(t)}
+		f := start(t, h, killfeed.Options{})
+		f.insert(A, A)
+		f.is(f.fetch("c", in(A)), "1 2")
+		time.Sleep(time.Second) // nothing is left to be written behind
+		answer := make(chan string)
+		h.before("Commit", func() {
+			go func() { answer <- f.fetch("c", in(A)) }()
+			synctest.Wait()
+		})
+		if err := f.DeleteClient(t.Context(), "c"); err != nil {
+			t.Fatal(err)
+		}
+		f.is(<-answer, "1 2")
+		f.is(f.offsets("c"), "A:2")
+		f.is(f.fetch("c", in(A)), "nothing")
+		f.close()
+		f = start(t, store.open(t), killfeed.Options{})
+		f.is(f.offsets("c"), "A:2")
+	})
+}
+
 func TestPeekChangesNothing(t *testing.T) {
 	onStores(t, func(t *testing.T, s storage) {
 		f := start(t, s.open(t), killfeed.Options{})

@@ -41,6 +41,9 @@ type disk struct {
 	measured atomic.Int64 // Unix nanoseconds of the last look at the free space
 	short    atomic.Bool  // the last look found less than minFree
 
+	opened atomic.Bool   // the engine was opened: see hold
+	held   chan struct{} // cap 1: one of the engine's goroutines was
+
 	marks marks // of the engine's logs: see synced.go
 }
 
@@ -52,7 +55,7 @@ const (
 )
 
 func newDisk(fs vfs.FS, dir string, minFree uint64, log *slog.Logger) *disk {
-	return &disk{FS: fs, dir: dir, log: log, minFree: minFree, retry: retryEvery, closing: make(chan struct{})}
+	return &disk{FS: fs, dir: dir, log: log, minFree: minFree, retry: retryEvery, closing: make(chan struct{}), held: make(chan struct{}, 1)}
 }
 
 // stuck is nil, or what keeps the disk from being written to right now.
@@ -169,6 +172,9 @@ func (d *disk) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err err
 		}
 	}
 	err = d.attempt("creating "+name, true, func() (err error) { f, err = d.FS.Create(name, c); return err })
+	if strings.HasPrefix(d.PathBase(name), "marker.manifest.") {
+		d.hold(logName{kind: kindManifest}, err)
+	}
 	return d.wrapLog(f, name, err)
 }
 
@@ -241,8 +247,22 @@ type diskFile struct {
 	written atomic.Int64 // by Write
 }
 
+// hold does not return once the manifest could not be written: the engine takes that for the end of the process, and its idea
+// of its tables is half changed when it goes on. It holds no lock here that reads need. While it is being opened it has to be
+// told, and gives up.
+func (d *disk) hold(log logName, err error) {
+	if err != nil && log.kind == kindManifest && d.opened.Load() && d.failed() != nil {
+		select {
+		case d.held <- struct{}{}:
+		default:
+		}
+		select {}
+	}
+}
+
 // hide keeps failures of the write-ahead log from the engine.
 func (f *diskFile) hide(err error) error {
+	f.disk.hold(f.log, err)
 	if f.log.kind == kindWAL && f.disk.failed() != nil {
 		return nil
 	}

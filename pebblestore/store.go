@@ -196,11 +196,15 @@ func (s *Store) open(dir string, o Options) (err error) {
 	if s.db, err = pebble.Open(dir, opts); err != nil {
 		return err
 	}
-	return errors.Join(s.load(), s.disk.failed())
+	if err := errors.Join(s.load(), s.disk.failed()); err != nil {
+		return err
+	}
+	s.disk.opened.Store(true)
+	return nil
 }
 
 // backgroundError is called by the engine's flushes and compactions, which try again at once, for ever, also after a failure.
-// The engine's lock is held meanwhile, which its metrics need, so the pause is short.
+// The engine's lock is held meanwhile, so the pause is short.
 func (s *Store) backgroundError(err error) {
 	if s.disk.failed() == nil {
 		s.log.Error("the engine failed in the background and tries again", "err", err)
@@ -446,9 +450,18 @@ func (s *Store) Damaged() []killfeed.DamageError {
 	return slices.Clone(s.damaged)
 }
 
-// DiskBytes is the space that the store takes on disk, after compression, as the engine tells.
-func (s *Store) DiskBytes() uint64 {
-	return s.db.Metrics().DiskSpaceUsage()
+// DiskBytes is the size of the store's files. The engine is not asked: after a failure it does not answer.
+func (s *Store) DiskBytes() (n uint64) {
+	names, err := s.disk.List(s.disk.dir)
+	if err != nil {
+		return 0
+	}
+	for _, name := range names {
+		if fi, err := s.disk.Stat(s.disk.PathJoin(s.disk.dir, name)); err == nil && !fi.IsDir() { // some go meanwhile
+			n += uint64(fi.Size())
+		}
+	}
+	return n
 }
 
 // Close is killfeed.Store's. What the crash of a process would cost, the newest part of the index of participants, is
@@ -478,13 +491,16 @@ func (s *Store) Close() error {
 func (s *Store) closeEngine() error {
 	closed := make(chan error, 1)
 	go func() { closed <- s.db.Close() }()
-	if s.disk.failed() == nil {
-		return <-closed
-	}
-	select {
-	case err := <-closed:
-		return err
-	case <-time.After(5 * time.Second):
-		return errors.New("the engine does not end after its failure")
+	for {
+		select {
+		case err := <-closed:
+			return err
+		case <-s.disk.held:
+			return errors.New("the engine cannot end after a failure of its manifest")
+		case <-time.After(5 * time.Second):
+			if s.disk.failed() != nil { // perhaps only now
+				return errors.New("the engine does not end after its failure")
+			}
+		}
 	}
 }
