@@ -99,7 +99,10 @@ func run(ctx context.Context, c config, out io.Writer) (violations int, err erro
 	if err := srv.start(ctx, false); err != nil {
 		return 0, err
 	}
-	if err := world.finish(ctx); err != nil {
+	switch err := world.finish(ctx); {
+	case errors.Is(err, errServer): // it answers, but not as it must
+		o.violate("acknowledged inserts lost", "%v", err)
+	case err != nil:
 		return 0, err
 	}
 	if err := srv.stop(); err != nil {
