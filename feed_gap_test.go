@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,4 +185,25 @@ func TestDamagedEvent(t *testing.T) {
 	f.errorIs(err, killfeed.ErrNotFound)
 	_, err = f.Event(0)
 	f.errorIs(err, killfeed.ErrNotFound)
+}
+
+// A damaged event is told also when there is another gap to tell: at the latest by the next answer.
+func TestDamagedBesideAnotherGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := storetest.NewModel()
+		f := start(t, store, killfeed.Options{Retention: killfeed.Retention{Max: time.Hour}})
+		f.is(f.fetch("c", in(A)), "nothing")
+		f.insert(A, A)
+		time.Sleep(2 * time.Hour)
+		f.collect()
+		f.insert(A, A, A)
+		store.Damage(4)
+		told := ""
+		for range 3 {
+			told += f.fetch("c", in(A)) + "; "
+		}
+		if !strings.Contains(told, "retention 1-2") || !strings.Contains(told, "damaged 4-4") {
+			t.Errorf("the client was told %s", told)
+		}
+	})
 }

@@ -253,7 +253,7 @@ func TestOrderUnderConcurrency(t *testing.T) {
 // Two concurrent reads of one client never get the same event, and between them they get all.
 func TestOneClientConcurrently(t *testing.T) {
 	onStores(t, func(t *testing.T, s storage) {
-		f := start(t, s.open(t), killfeed.Options{})
+		f := start(t, yielding{s.open(t)}, killfeed.Options{})
 		const n = 200
 		for range n / 4 {
 			f.insert(A, B, A, C)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -105,15 +106,35 @@ var linearizable = porcupine.Model{
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v: %+v", input, output) },
 }
 
+// yielding is a Store that gives way to other goroutines in the middle of reads, so that calls really overlap.
+type yielding struct{ killfeed.Store }
+
+func (y yielding) Find(dst []killfeed.Entry, q killfeed.Query) ([]killfeed.Entry, error) {
+	giveWay()
+	defer giveWay()
+	return y.Store.Find(dst, q)
+}
+
+func (y yielding) Read(ids []killfeed.EventID, yield func(killfeed.Event, error) bool) error {
+	defer giveWay()
+	return y.Store.Read(ids, yield)
+}
+
+func giveWay() {
+	for range rand.IntN(8) {
+		runtime.Gosched()
+	}
+}
+
 func TestLinearizable(t *testing.T) {
 	const (
-		rounds  = 12
+		rounds  = 40
 		inserts = 20
 		each    = 10 // calls of each caller
 	)
 	run := func(t *testing.T, store func() killfeed.Store) {
 		for round := range rounds {
-			history := record(t, store(), inserts, each, uint64(round))
+			history := record(t, yielding{store()}, inserts, each, uint64(round))
 			if len(history) >= 150 {
 				t.Fatalf("a history of %d calls is too long to check", len(history))
 			}

@@ -224,10 +224,15 @@ func (s *search) load(ans *Answer, ids []EventID) error {
 			}
 			s.feed.stats.damaged.Add(1)
 			s.feed.log.Error("an event cannot be read and is passed over; run killfeed check", "event_id", e.ID, "err", err)
-			if ans.Gap == nil {
+			switch {
+			case ans.Gap == nil:
 				ans.Gap = &Gap{Reason: GapDamaged, From: e.ID, To: e.ID}
-			} else if ans.Gap.Reason == GapDamaged {
+			case ans.Gap.Reason == GapDamaged && ans.Gap.To == e.ID-1:
 				ans.Gap.To = e.ID
+			default: // an answer tells one gap; the next one tells this
+				ans.More = true
+				s.through = e.ID - 1
+				return false
 			}
 			return true
 		}

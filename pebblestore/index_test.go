@@ -14,7 +14,7 @@ import (
 // brute force: while it is written, opened again, after a crash that left it behind, and with the first bucket removed.
 func TestIndex(t *testing.T) {
 	const events = 1<<bucketBits + 7000
-	fs := vfs.NewMem()
+	fs := vfs.NewCrashableMem()
 	w := newTruth(1)
 	open := func(fs vfs.FS) *Store {
 		t.Helper()
@@ -29,7 +29,7 @@ func TestIndex(t *testing.T) {
 		w.commit(t, s, 1000)
 	}
 	w.verifyTopics(t, s)
-	killed := copyOf(t, fs)
+	killed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}) // kill -9, in one moment
 	closeStore(t, s)
 
 	s = open(killed)
