@@ -107,7 +107,7 @@ func RetryAfter(err error) time.Duration {
 // Defaults of Config.
 const (
 	DefaultTimeout = 20 * time.Second
-	DefaultEvery   = 110 * time.Millisecond
+	DefaultEvery   = 125 * time.Millisecond
 )
 
 const (
@@ -128,7 +128,7 @@ type Config struct {
 	Contact string
 	// Project is the URL of the project, put into the User-Agent too; it may be empty.
 	Project string
-	// Every is the least time between two requests, on average; 0 means DefaultEvery, which is a little less than ten a second:
+	// Every is the least time between two requests, on average; 0 means DefaultEvery, eight a second where ten are allowed:
 	// the network moves requests closer together than they were sent.
 	Every time.Duration
 	// Burst is how many requests may come at once after a pause; 0 means 1.

@@ -197,7 +197,7 @@ func TestRate(t *testing.T) {
 			go c.Get(t.Context(), "http://x/", 10)
 		}
 		time.Sleep(5 * time.Second)
-		if got := n.Load(); got < 44 || got > 50 {
+		if got := n.Load(); got < 38 || got > 50 { // 40 at the default rate, and never more than the 50 that are allowed
 			t.Errorf("%d requests in 5 s", got)
 		}
 		c.Pause(time.Minute)
