@@ -68,7 +68,7 @@ func testExitCodes(t *testing.T, bin string) {
 	}
 }
 
-var testName = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz|Example)\\w*)`")
+var testName = regexp.MustCompile("`([a-z0-9/]+)\\.((?:Test|Fuzz|Example)\\w*)`")
 
 // TestFormat compares the key spaces in docs/format.md with those of the store.
 func TestFormat(t *testing.T) {
