@@ -100,6 +100,9 @@ type pending struct {
 
 // step inserts a batch. It returns false when the server does not answer.
 func (x *writer) step() bool {
+	// A pace that readers can follow, so that the end, where they read all that is left one by one, does not take longer
+	// than all the rest.
+	time.Sleep(time.Duration(x.rnd.IntN(8)) * time.Millisecond)
 	if len(x.pending) == 0 {
 		for range 1 + x.rnd.IntN(12) {
 			k := x.maker.Next()
