@@ -100,6 +100,8 @@ func run(ctx context.Context, c config, out io.Writer) (violations int, err erro
 		return 0, err
 	}
 	switch err := world.finish(ctx); {
+	case ctx.Err() != nil: // interrupted: nobody came to the end, which proves nothing
+		return 0, context.Cause(ctx)
 	case errors.Is(err, errServer): // it answers, but not as it must
 		o.violate("acknowledged inserts lost", "%v", err)
 	case err != nil:
