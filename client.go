@@ -46,8 +46,21 @@ type client struct {
 	mu      sync.Mutex // guards the rest; held for map operations only
 	offsets map[Topic]*offset
 	dirty   []Topic
+	due     due  // when dirty is written
 	gone    bool // deleted: whoever gets its turn looks the name up again
+	// live are the client's subscriptions, all of one holder.
+	live   []*Subscription
+	holder any
 }
+
+// due says when a client's dirty offsets are written.
+type due uint8
+
+const (
+	dueNever due = iota // there are none
+	dueLate             // within a second: subscriptions commit with every event
+	dueSoon             // within writeBehind
+)
 
 // planned is a topic of a read, looked up.
 type planned struct {
@@ -94,13 +107,15 @@ func loadClient(r ClientRecord) *client {
 // registry is the set of clients.
 type registry struct {
 	max     int
-	dirtied chan struct{} // cap 1: something became dirty
+	dirtied chan struct{} // cap 1: something is to be written soon
+	later   chan struct{} // cap 1: something is to be written, but late
 
 	mu     sync.RWMutex // guards byName; held for one map operation, or a copy of the values
 	byName map[string]*client
 
-	dirtyMu sync.Mutex // guards dirty; held for an append or a swap
-	dirty   []*client  // clients with dirty offsets, each once
+	dirtyMu sync.Mutex // guards the next two; held for an append or a swap
+	dirty   []*client  // clients with dirty offsets that are due soon
+	late    []*client  // those that were due late when they became dirty
 }
 
 func (r *registry) len() int {
@@ -157,14 +172,18 @@ func (r *registry) remove(c *client) {
 }
 
 // markDirty notes that c has dirty offsets. Callers do not hold c.mu.
-func (r *registry) markDirty(c *client) {
+func (r *registry) markDirty(c *client, when due) {
+	list, signal := &r.dirty, r.dirtied
+	if when == dueLate {
+		list, signal = &r.late, r.later
+	}
 	r.dirtyMu.Lock()
-	r.dirty = append(r.dirty, c)
-	first := len(r.dirty) == 1
+	*list = append(*list, c)
+	first := len(*list) == 1
 	r.dirtyMu.Unlock()
 	if first {
 		select {
-		case r.dirtied <- struct{}{}:
+		case signal <- struct{}{}:
 		default:
 		}
 	}
@@ -179,11 +198,15 @@ type dirtyOffsets struct {
 	seen *ClientSeen
 }
 
-// takeDirty returns what is to be written behind and marks it clean. It runs on the ledger's goroutine.
-func (r *registry) takeDirty() []dirtyOffsets {
+// takeDirty returns what is to be written behind, with late also what is due late, and marks it clean. It runs on the ledger's
+// goroutine.
+func (r *registry) takeDirty(late bool) []dirtyOffsets {
 	r.dirtyMu.Lock()
 	cs := r.dirty
 	r.dirty = nil
+	if late {
+		cs, r.late = append(cs, r.late...), nil
+	}
 	r.dirtyMu.Unlock()
 	if len(cs) == 0 {
 		return nil
@@ -200,7 +223,7 @@ func (r *registry) takeDirty() []dirtyOffsets {
 				}
 			}
 		}
-		c.dirty = c.dirty[:0]
+		c.dirty, c.due = c.dirty[:0], dueNever
 		c.mu.Unlock()
 		if c.saved == 0 && len(d.offsets) > 0 {
 			seen := c.record(c.seen.Load())
@@ -217,23 +240,25 @@ func (r *registry) putBack(d dirtyOffsets) {
 	for i, o := range d.offsets {
 		topics[i] = o.Topic
 	}
-	r.dirtyTopics(d.client, topics)
+	r.dirtyTopics(d.client, topics, dueSoon)
 }
 
 // dirtyTopics marks offsets of c as ahead of the store.
-func (r *registry) dirtyTopics(c *client, topics []Topic) {
+func (r *registry) dirtyTopics(c *client, topics []Topic, when due) {
 	c.mu.Lock()
-	was := len(c.dirty) > 0
 	for _, t := range topics {
 		if o := c.offsets[t]; o != nil && !o.dirty {
 			o.dirty = true
 			c.dirty = append(c.dirty, t)
 		}
 	}
-	now := len(c.dirty) > 0
+	earlier := len(c.dirty) > 0 && when > c.due
+	if earlier {
+		c.due = when
+	}
 	c.mu.Unlock()
-	if now && !was {
-		r.markDirty(c)
+	if earlier {
+		r.markDirty(c, when)
 	}
 }
 
@@ -271,6 +296,16 @@ func (f *Feed) take(ctx context.Context, name string, create bool) (*client, err
 }
 
 func (c *client) release() { <-c.turn }
+
+// seen is when the client last called; now, while it has a subscription.
+func (f *Feed) seen(c *client) time.Time {
+	c.mu.Lock()
+	if len(c.live) > 0 {
+		c.seen.Store(f.now().UnixMilli())
+	}
+	c.mu.Unlock()
+	return time.UnixMilli(c.seen.Load()).UTC()
+}
 
 // ClientInfo describes a client.
 type ClientInfo struct {
@@ -314,7 +349,7 @@ func (f *Feed) Clients(after string, limit int) ([]ClientInfo, error) {
 }
 
 func (f *Feed) describe(c *client) (ClientInfo, error) {
-	info := ClientInfo{Name: c.name, Offsets: map[Topic]EventID{}, LastSeen: time.UnixMilli(c.seen.Load()).UTC()}
+	info := ClientInfo{Name: c.name, Offsets: map[Topic]EventID{}, LastSeen: f.seen(c)}
 	st := f.store.State()
 	q := Query{Through: st.Head, Max: MaxLag}
 	c.mu.Lock()
@@ -362,6 +397,7 @@ func (f *Feed) forget(ctx context.Context, c *client) error {
 			c.gone = true
 			c.mu.Unlock()
 			f.clients.remove(c)
+			c.endLive(nil, fmt.Errorf("client %q was deleted: %w", c.name, ErrNotFound))
 		},
 	})
 }
@@ -370,6 +406,9 @@ func (f *Feed) forget(ctx context.Context, c *client) error {
 func (f *Feed) saveSeen(ctx context.Context) error {
 	const chunk = 4096
 	for cs := range slices.Chunk(f.clients.all(), chunk) {
+		for _, c := range cs {
+			f.seen(c)
+		}
 		if err := f.ledger.do(ctx, seenRequest(cs)); err != nil {
 			return err
 		}

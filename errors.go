@@ -18,6 +18,8 @@ var (
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrNotFound: no such client or killmail.
 	ErrNotFound = errors.New("not found")
+	// ErrReplaced: a newer connection subscribes under the client's name.
+	ErrReplaced = errors.New("replaced by a newer connection of this client")
 	// ErrTooManyClients: the limit of clients is reached.
 	ErrTooManyClients = errors.New("too many clients")
 	// ErrLocked: another process holds the data directory.

@@ -46,6 +46,7 @@ type Feed struct {
 type counters struct {
 	fetches, delivered, gaps, damaged atomic.Uint64
 	collections, removed              atomic.Uint64
+	subscriptions                     atomic.Int64
 }
 
 // Stats are running totals since Open.
@@ -60,8 +61,9 @@ type Stats struct {
 	Damaged uint64
 	// Collections counts runs of Collect, Removed the events they removed.
 	Collections, Removed uint64
-	// Clients is the number of clients remembered, Waiting that of reads that wait for an event.
-	Clients, Waiting int
+	// Clients is the number of clients remembered, Waiting that of reads that wait for an event, Subscriptions that of
+	// subscriptions that are open.
+	Clients, Waiting, Subscriptions int
 }
 
 // Open makes a Feed on the store and loads its clients. The Feed owns the store from then on; Close closes both.
@@ -76,10 +78,9 @@ func Open(store Store, o Options) (*Feed, error) {
 		o.Wall = time.Now
 	}
 	f := &Feed{store: store, retention: o.Retention, log: o.Logger, opened: o.Wall().UTC(), openedMono: time.Now()}
-	f.bells.on = map[Topic]map[*bell]struct{}{}
 	f.clients.max = o.MaxClients
 	f.clients.byName = map[string]*client{}
-	f.clients.dirtied = make(chan struct{}, 1)
+	f.clients.dirtied, f.clients.later = make(chan struct{}, 1), make(chan struct{}, 1)
 	err := store.Clients(func(r ClientRecord) bool {
 		f.clients.byName[r.Client] = loadClient(r)
 		return true
@@ -87,6 +88,7 @@ func Open(store Store, o Options) (*Feed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading clients: %w", err)
 	}
+	f.bells.start(store.State().Head)
 	f.ledger.start(store, o.Wall, &f.bells, &f.clients, o.Logger)
 	return f, nil
 }
@@ -114,6 +116,7 @@ func (f *Feed) Run(ctx context.Context) error {
 // must not be called twice.
 func (f *Feed) Close() error {
 	f.saveSeenAtClose()
+	defer f.bells.stop()
 	if f.ledger.stop() {
 		return f.store.Close()
 	}
@@ -136,7 +139,8 @@ func (f *Feed) Stats() Stats {
 		Groups: l.groups.Load(), Grouped: l.grouped.Load(),
 		Fetches: f.stats.fetches.Load(), Delivered: f.stats.delivered.Load(), Gaps: f.stats.gaps.Load(),
 		Damaged: f.stats.damaged.Load(), Collections: f.stats.collections.Load(), Removed: f.stats.removed.Load(),
-		Clients: f.clients.len(), Waiting: int(f.bells.count.Load()),
+		Clients: f.clients.len(), Waiting: int(f.bells.waiting.Load()),
+		Subscriptions: int(f.stats.subscriptions.Load()),
 	}
 }
 

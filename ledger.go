@@ -45,6 +45,8 @@ const (
 	maxGroupBytes = 8 << 20
 	// writeBehind is the longest that an automatic commit stays in memory only.
 	writeBehind = 100 * time.Millisecond
+	// writeLate is the same for what subscriptions commit. They do it with every event, and one write a second does for all.
+	writeLate = time.Second
 )
 
 // request is something to be written. Its parts are handled in the order of the fields.
@@ -57,6 +59,8 @@ type request struct {
 	change func(b *Batch) error
 	// apply, when set, runs on the ledger's goroutine after the group is durable.
 	apply func()
+	// settle: everything that was to be written behind is written with the group, however late it is due.
+	settle bool
 	// alone, when set, runs on the ledger's goroutine instead of all of the above, before its group is built.
 	alone func() error
 
@@ -131,6 +135,8 @@ func (l *ledger) run() {
 	defer close(l.stopped)
 	behind := time.NewTimer(writeBehind)
 	behind.Stop()
+	late := time.NewTimer(writeLate)
+	late.Stop()
 	group := make([]*request, 0, maxGroup)
 	for {
 		group = group[:0]
@@ -141,14 +147,19 @@ func (l *ledger) run() {
 			// From here on everything dirty is written within writeBehind, or earlier with a group.
 			behind.Reset(writeBehind)
 			continue
+		case <-l.clients.later:
+			late.Reset(writeLate)
+			continue
 		case <-behind.C:
+		case <-late.C:
+			group = append(group, &request{settle: true, done: make(chan struct{})})
 		case <-l.closing:
 			for {
 				select {
 				case r := <-l.requests:
 					l.commit(append(group[:0], r))
 				default:
-					l.commit(nil)
+					l.commit([]*request{{settle: true, done: make(chan struct{})}})
 					return
 				}
 			}
@@ -185,7 +196,7 @@ func (l *ledger) commit(group []*request) {
 	var b Batch
 	clear(l.fresh)
 	clear(l.known)
-	dirty := l.clients.takeDirty()
+	dirty := l.clients.takeDirty(slices.ContainsFunc(group, func(r *request) bool { return r.settle }))
 	for _, d := range dirty {
 		b.Offsets = append(b.Offsets, d.offsets...)
 		if d.seen != nil {
@@ -254,16 +265,14 @@ func (l *ledger) count(results []InsertResult) {
 	}
 }
 
-// write commits the batch and rings the bells. After an error it asks the store what became of it: a write can fail and
+// write commits the batch and has the bells rung. After an error it asks the store what became of it: a write can fail and
 // be stored all the same.
 func (l *ledger) write(b *Batch) error {
 	before := l.store.State().Head
 	err := l.store.Commit(b)
 	head := l.store.State().Head
-	for i := range b.Events {
-		if ev := &b.Events[i]; ev.ID > before && ev.ID <= head {
-			l.bells.ring(ev.Topics)
-		}
+	if n := int(head - before); n > 0 { // the batch's events follow the head before it
+		l.bells.announce(b.Events[:min(n, len(b.Events))])
 	}
 	if err == nil {
 		return nil

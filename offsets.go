@@ -53,7 +53,7 @@ func (m *move) orInMemory(ctx context.Context) error {
 		return err
 	}
 	m.apply()
-	m.feed.clients.dirtyTopics(m.client, m.topics)
+	m.feed.clients.dirtyTopics(m.client, m.topics, dueSoon)
 	return nil
 }
 
@@ -197,7 +197,7 @@ func (f *Feed) Seek(ctx context.Context, name string, to Start, topics []Topic) 
 		c.mu.Unlock()
 	}
 	m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return to.after(f.store) }}
-	if err := m.durably(ctx); err != nil {
+	if err := c.reposition(topics, func() error { return m.durably(ctx) }); err != nil {
 		return ClientInfo{}, err
 	}
 	return f.describe(c)

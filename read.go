@@ -229,8 +229,14 @@ func (f *Feed) waitFor(ctx context.Context, wait time.Duration, topics []Topic, 
 	if wait <= 0 {
 		return f.counted(look())
 	}
-	b := f.bells.hang(topics) // before the first look: see bells
-	defer f.bells.take(b)
+	rung := make(chan struct{}, 1)
+	b := &bell{asleep: true, wake: func() { rung <- struct{}{} }}
+	f.bells.hang(b, topics) // before the first look: see bells
+	f.bells.waiting.Add(1)
+	defer func() {
+		f.bells.take(b)
+		f.bells.waiting.Add(-1)
+	}()
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	for {
@@ -239,7 +245,8 @@ func (f *Feed) waitFor(ctx context.Context, wait time.Duration, topics []Topic, 
 			return f.counted(ans, err)
 		}
 		select {
-		case <-b.C:
+		case <-rung:
+			b.sleep() // before the next look
 		case <-over.C:
 			return ans, nil
 		case <-ctx.Done():

@@ -72,7 +72,7 @@ func (f *Feed) Collect(ctx context.Context) (Collected, error) {
 	}
 	// What clients committed up to now goes to disk first. After a crash a client would otherwise be told that it lost
 	// what it had read.
-	if err := f.ledger.do(ctx, &request{}); err != nil {
+	if err := f.ledger.do(ctx, &request{settle: true}); err != nil {
 		return Collected{}, err
 	}
 	var removed uint64
@@ -152,7 +152,7 @@ func (f *Feed) minOffset() EventID {
 }
 
 func (f *Feed) unseen(c *client) time.Duration {
-	return f.now().Sub(time.UnixMilli(c.seen.Load()))
+	return f.now().Sub(f.seen(c))
 }
 
 // hold keeps a running collection from removing what is above at, where a client just took its position. It runs on the

@@ -11,6 +11,7 @@ type position struct {
 	at    EventID // the offset
 	clear EventID // nothing is on the topic in (at, clear]
 	o     *offset // the client's, nil in a read without a client
+	hung  int32   // of a subscription: the topic's place in bell.hung
 	// What the read found, set by search.run:
 	got  EventID // the greatest event on the topic that was returned or passed over
 	lost EventID // the greatest removed event on the topic, when it was unread
@@ -64,9 +65,13 @@ type search struct {
 	single    bool // Next: one event, and no look at whether there are more
 	gap       *Gap // known before the log is read
 	positions []position
+	upTo      EventID // the last event to look at, 0: the head
+	budget    int     // of bytes in one answer
 
 	through EventID // everything up to here was returned or passed over
 	first   EventID // the first returned event, 0 when none
+
+	room []Event // of the caller's, for the answer's events
 
 	// Room that is used again by the next search.
 	query   Query
@@ -80,7 +85,7 @@ func (f *Feed) newSearch(r Read, single bool) *search {
 	if !ok {
 		s = &search{}
 	}
-	s.feed, s.read, s.single = f, r, single
+	s.feed, s.read, s.single, s.budget = f, r, single, MaxAnswerBytes
 	return s
 }
 
@@ -109,6 +114,9 @@ func (s *search) reset() {
 func (s *search) run() (Answer, error) {
 	for {
 		st := s.feed.store.State()
+		if s.upTo > 0 {
+			st.Head = min(st.Head, s.upTo)
+		}
 		ans, err := s.runAt(st)
 		if err != nil || s.feed.store.State().First == st.First {
 			return ans, err
@@ -215,7 +223,10 @@ func (s *search) load(ans *Answer, ids []EventID) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	ans.Events = make([]Event, 0, len(ids))
+	ans.Events = s.room[:0]
+	if cap(s.room) < len(ids) {
+		ans.Events = make([]Event, 0, len(ids))
+	}
 	bytes := 0
 	return s.feed.store.Read(ids, func(e Event, err error) bool {
 		if err != nil {
@@ -236,7 +247,7 @@ func (s *search) load(ans *Answer, ids []EventID) error {
 			}
 			return true
 		}
-		if bytes += len(e.Killmail); bytes > MaxAnswerBytes && len(ans.Events) > 0 {
+		if bytes += len(e.Killmail); bytes > s.budget && len(ans.Events) > 0 {
 			ans.More = true
 			s.through = e.ID - 1
 			return false
@@ -276,27 +287,35 @@ func (s *search) lostTo(st State) *Gap {
 	var gap Gap
 	for i := range s.positions {
 		p := &s.positions[i]
-		if p.at+1 >= st.First { // the usual case, without a look into the store
-			continue
+		if removed, lost := s.feed.removedAfter(p.at, p.topic, st); lost {
+			p.lost = removed
+			gap.widen(p.at+1, removed)
 		}
-		removed := s.feed.store.Removed(p.topic)
-		if p.at >= removed {
-			continue
-		}
-		p.lost = removed
-		if gap.To == 0 || p.at+1 < gap.From {
-			gap.From = p.at + 1
-		}
-		gap.To = max(gap.To, removed)
 	}
 	switch {
 	case s.gap != nil: // the cursor was none of this log: what was removed is not its loss
 		return s.gap
 	case gap.To > 0:
-		gap.Reason = GapRetention
 		return &gap
 	}
 	return nil
+}
+
+// removedAfter returns the greatest removed event on the topic, if it is above at.
+func (f *Feed) removedAfter(at EventID, t Topic, st State) (removed EventID, lost bool) {
+	if at+1 >= st.First { // the usual case, without a look into the store
+		return 0, false
+	}
+	removed = f.store.Removed(t)
+	return removed, removed > at
+}
+
+// widen adds the loss of from..to to a gap of retention.
+func (g *Gap) widen(from, to EventID) {
+	if g.To == 0 || from < g.From {
+		g.From = from
+	}
+	g.Reason, g.To = GapRetention, max(g.To, to)
 }
 
 // commit moves the client's offsets past what was returned and passed over, and past a gap that was told. It is written
@@ -322,6 +341,6 @@ func (s *search) commit(c *client) {
 	}
 	c.mu.Unlock()
 	if len(dirty) > 0 {
-		s.feed.clients.dirtyTopics(c, dirty)
+		s.feed.clients.dirtyTopics(c, dirty, dueSoon)
 	}
 }

@@ -1,78 +1,347 @@
 package killfeed
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 )
 
-// bells wake readers that wait for events. An append rings only the bells on that event's topics.
+// bells wake readers that wait for events. An append rings only the bells that hang on that event's topics.
 //
-// A bell carries no event: whoever hears it reads the log. So nothing is queued for anybody, a slow reader is merely behind,
-// and history and live events are one read path. The bell must be hung up before the read that finds nothing, or an event
-// that comes between the two is slept through.
+// A bell carries no event. It notes which of its topics have something new and from which id on, so that its reader looks at
+// those in the log and at no others: a reader of 8,000 systems pays for the one that had a kill. So nothing is queued for
+// anybody, a slow reader is merely behind, and history and live events are one read path. A bell must be hung up before the
+// read that finds nothing, or an event that comes between the two is slept through.
+//
+// One goroutine rings, apart from the ledger's: whoever inserts does not wait until ten thousand readers are awake.
 type bells struct {
-	count atomic.Int64 // hung up at the moment; lets ring return at once when nobody waits
+	// through: every event up to here was noted by every bell on its topics. A reader that reads the topics noted, and up to
+	// here, misses nothing.
+	through atomic.Uint64
+	waiting atomic.Int64 // long polls at the moment
 
-	mu sync.Mutex // guards on; held for one map operation a topic
-	on map[Topic]map[*bell]struct{}
+	mu sync.Mutex // guards the next three; held for one map operation and a walk over the bells of a topic at a time
+	on map[Topic]*rope
+	// touched and woken are the ringer's, kept for their memory.
+	touched []*bell
+	woken   []func()
+
+	queued sync.Mutex // guards the next two; held for an append or a swap
+	queue  []visible
+	lost   bool // the queue was full: what is missing in it rings everything
+
+	more    chan struct{} // cap 1: there is something in the queue
+	closing chan struct{}
+	running sync.WaitGroup
 }
 
-// bell is one waiting reader. C receives at least once after an event on one of its topics became visible.
-type bell struct {
-	C      chan struct{}
+// visible is an event that has become visible.
+type visible struct {
+	id     EventID
 	topics []Topic
 }
 
-// hang makes a bell on the topics. take must be called when it is no longer needed.
-func (b *bells) hang(topics []Topic) *bell {
-	l := &bell{C: make(chan struct{}, 1), topics: topics}
-	b.count.Add(1)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, t := range topics {
-		set := b.on[t]
-		if set == nil {
-			set = map[*bell]struct{}{}
-			b.on[t] = set
-		}
-		set[l] = struct{}{}
-	}
-	return l
+// maxQueued bounds the events that wait to be rung. Beyond it all bells are rung, which costs a look for each reader and loses
+// nothing.
+const maxQueued = 1 << 16
+
+// rope is all that hangs on one topic.
+type rope struct {
+	topic Topic
+	hooks []hook
 }
 
-// take removes the bell.
-func (b *bells) take(l *bell) {
+// hook is a bell's place on a rope: bell.hung[at].
+type hook struct {
+	bell *bell
+	at   int32
+}
+
+// bell is one reader.
+type bell struct {
+	// wake is called after an event on one of the topics became visible, once until the bell is asleep again. It must not
+	// block. It is called without any lock.
+	wake func()
+
+	touched bool // guarded by bells.mu: in bells.touched
+
+	mu sync.Mutex // guards the rest, and is taken after bells.mu; held for a walk over the topics noted
+	// hung are the topics; changed only with bells.mu held too.
+	hung []hanging
+	// noted are the indices in hung of topics with unread events.
+	noted  []int32
+	asleep bool
+}
+
+// hanging is one topic of a bell.
+type hanging struct {
+	rope *rope
+	slot int32 // rope.hooks[slot] is this; guarded by bells.mu
+	// from is the first event that is wanted: nothing unread is on the topic below. last is the last one that rang, or 0. The
+	// topic is noted if and only if last >= from.
+	from, last EventID
+}
+
+func (h *hanging) unread() bool { return h.last >= h.from }
+
+func (b *bells) start(head EventID) {
+	b.on = map[Topic]*rope{}
+	b.more, b.closing = make(chan struct{}, 1), make(chan struct{})
+	b.through.Store(uint64(head))
+	b.running.Go(b.run)
+}
+
+// stop ends the ringing and wakes every reader, for it to see that the feed is closed. Nothing may be announced any more.
+func (b *bells) stop() {
+	close(b.closing)
+	b.running.Wait()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, t := range l.topics {
-		if set := b.on[t]; set != nil {
-			delete(set, l)
-			if len(set) == 0 {
-				delete(b.on, t)
+	var all []*bell
+	for _, r := range b.on {
+		for _, k := range r.hooks {
+			if !k.bell.touched {
+				k.bell.touched = true
+				all = append(all, k.bell)
 			}
 		}
 	}
-	b.count.Add(-1)
+	b.mu.Unlock()
+	for _, l := range all {
+		l.rouse()
+	}
 }
 
-// ring wakes the bells on the event's topics and those on all. It never blocks: a bell that has rung already stays rung.
-func (b *bells) ring(topics []Topic) {
-	if b.count.Load() == 0 {
+// announce has the bells rung for events that are visible now, in their order. It never blocks.
+func (b *bells) announce(events []NewEvent) {
+	if len(events) == 0 {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.ringOne(All())
-	for _, t := range topics {
-		b.ringOne(t)
+	b.queued.Lock()
+	if len(b.queue)+len(events) > maxQueued {
+		b.queue, b.lost = nil, true
+		events = events[len(events)-1:]
+	}
+	for i := range events {
+		b.queue = append(b.queue, visible{events[i].ID, events[i].Topics})
+	}
+	b.queued.Unlock()
+	select {
+	case b.more <- struct{}{}:
+	default:
 	}
 }
 
-func (b *bells) ringOne(t Topic) {
-	for l := range b.on[t] {
+// run is the ringer's goroutine.
+func (b *bells) run() {
+	var events []visible
+	for {
 		select {
-		case l.C <- struct{}{}:
-		default:
+		case <-b.more:
+		case <-b.closing:
+			return
 		}
+		b.queued.Lock()
+		lost := b.lost
+		events, b.queue, b.lost = b.queue, events[:0], false
+		b.queued.Unlock()
+		b.ring(events, lost)
+		clear(events) // the topics' labels keep whole killmails in memory
+		if cap(events) > 1024 {
+			events = nil
+		}
+	}
+}
+
+// ring rings for events. lost: some before them are missing.
+func (b *bells) ring(events []visible, lost bool) {
+	if len(events) == 0 {
+		return
+	}
+	last := events[len(events)-1].id
+	b.mu.Lock()
+	if from := EventID(b.through.Load()) + 1; lost || events[0].id != from {
+		for _, r := range b.on {
+			b.note(r, from, last)
+		}
+	} else if len(b.on) > 0 {
+		for _, e := range events {
+			b.noteOn(All(), e.id)
+			for _, t := range e.topics {
+				b.noteOn(t, e.id)
+			}
+		}
+	}
+	// From here on readers look this far. Only then may they be woken: whoever was woken earlier would find nothing and sleep.
+	b.through.Store(uint64(last))
+	for _, l := range b.touched {
+		l.touched = false
+		l.mu.Lock()
+		if l.asleep {
+			l.asleep = false
+			b.woken = append(b.woken, l.wake)
+		}
+		l.mu.Unlock()
+	}
+	woken := b.woken
+	clear(b.touched)
+	b.touched = b.touched[:0]
+	b.mu.Unlock()
+	for _, wake := range woken {
+		wake()
+	}
+	clear(woken)
+	b.woken = woken[:0] // only this goroutine uses it
+}
+
+func (b *bells) noteOn(t Topic, id EventID) {
+	if r := b.on[t]; r != nil {
+		b.note(r, id, id)
+	}
+}
+
+// note tells the bells on r of events from..last, of which the first may be on the topic.
+func (b *bells) note(r *rope, from, last EventID) {
+	for _, k := range r.hooks {
+		l := k.bell
+		l.mu.Lock()
+		h := &l.hung[k.at]
+		if !h.unread() && last >= h.from {
+			h.from = max(h.from, from)
+			l.noted = append(l.noted, k.at)
+		}
+		h.last = max(h.last, last)
+		l.mu.Unlock()
+		if !l.touched {
+			l.touched = true
+			b.touched = append(b.touched, l)
+		}
+	}
+}
+
+// hang hangs the bell on the topics, which are distinct and not among its own, wanting nothing yet: every event that becomes
+// visible from now on rings, but none is wanted before want was called. It returns the index of the first of them in hung, and
+// how far all bells were rung.
+func (b *bells) hang(l *bell, topics []Topic) (first int, through EventID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first = len(l.hung)
+	if first == 0 {
+		l.hung = make([]hanging, 0, len(topics))
+	}
+	for _, t := range topics {
+		r := b.on[t]
+		if r == nil {
+			r = &rope{topic: t}
+			b.on[t] = r
+		}
+		l.hung = append(l.hung, hanging{rope: r, slot: int32(len(r.hooks)), from: math.MaxUint64})
+		r.hooks = append(r.hooks, hook{l, int32(len(l.hung) - 1)})
+	}
+	return first, EventID(b.through.Load())
+}
+
+// want sets where the topic hung[i] begins: at the event after at. Up to through it is not known whether something is on it, so
+// that has to be read; what came later has rung, or will. The caller holds l.mu.
+func (l *bell) want(i int, at, through EventID) {
+	h := &l.hung[i]
+	was := h.unread()
+	h.from = at + 1
+	if at < through {
+		h.last = max(h.last, through)
+	}
+	if !was && h.unread() {
+		l.noted = append(l.noted, int32(i))
+	} else if was && !h.unread() {
+		l.forget()
+	}
+}
+
+// forget drops what is no longer unread from noted. The caller holds l.mu.
+func (l *bell) forget() {
+	kept := l.noted[:0]
+	for _, i := range l.noted {
+		if l.hung[i].unread() {
+			kept = append(kept, i)
+		}
+	}
+	l.noted = kept
+	if cap(kept) > 64 && len(kept) == 0 {
+		l.noted = nil
+	}
+}
+
+// take removes the bell from all its topics, and says whether it hung on any.
+func (b *bells) take(l *bell) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	hung := len(l.hung) > 0
+	for i := range l.hung {
+		b.unhook(&l.hung[i])
+	}
+	l.hung, l.noted, l.asleep = nil, nil, false
+	return hung
+}
+
+// unhang removes the bell from those of its topics for which gone is true. moved is called for each that stays, with its old
+// and its new index, ascending.
+func (b *bells) unhang(l *bell, gone func(i int, t Topic) bool, moved func(from, to int)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := l.hung[:0]
+	l.noted = l.noted[:0]
+	for i := range l.hung {
+		h := l.hung[i]
+		if gone(i, h.rope.topic) {
+			b.unhook(&h)
+			continue
+		}
+		to := len(kept)
+		h.rope.hooks[h.slot].at = int32(to)
+		if h.unread() {
+			l.noted = append(l.noted, int32(to))
+		}
+		kept = append(kept, h)
+		moved(i, to)
+	}
+	clear(l.hung[len(kept):])
+	l.hung = kept
+}
+
+// unhook takes one place from its rope. The caller holds the locks.
+func (b *bells) unhook(h *hanging) {
+	r := h.rope
+	last := len(r.hooks) - 1
+	if moved := r.hooks[last]; int(h.slot) != last {
+		r.hooks[h.slot] = moved
+		moved.bell.hung[moved.at].slot = h.slot
+	}
+	r.hooks[last] = hook{}
+	r.hooks = r.hooks[:last]
+	if last == 0 {
+		delete(b.on, r.topic)
+	}
+}
+
+// sleep has the next event on one of the topics wake the bell's reader.
+func (l *bell) sleep() {
+	l.mu.Lock()
+	l.asleep = true
+	l.mu.Unlock()
+}
+
+// rouse wakes the reader if it sleeps.
+func (l *bell) rouse() {
+	l.mu.Lock()
+	asleep := l.asleep
+	l.asleep = false
+	l.mu.Unlock()
+	if asleep {
+		l.wake()
 	}
 }

@@ -1,0 +1,617 @@
+package killfeed
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+)
+
+// batchBytes is the byte budget of one Subscription.Read. A single event may exceed it. It bounds what a subscriber whose
+// connection takes nothing holds in memory.
+const batchBytes = 256 << 10
+
+// Subscriber says what a subscription is of.
+type Subscriber struct {
+	// Read says what is wanted and where to begin. Start is where a topic begins that the client has not used, or all of them
+	// without a client; From wins over it, and over the offsets that are kept for the client. Limit, Wait and Peek are not
+	// used.
+	Read
+	// Client is the name under which offsets are kept; empty: none are.
+	Client string
+	// Holder is the connection that subscribes; it is compared by ==. The subscriptions of one client go side by side as long
+	// as they have one Holder; a subscription by another one ends them all with ErrReplaced.
+	Holder any
+	// Wake is called when there is something to Read, once until a Read has returned without More. It must not block, and
+	// must not call the subscription.
+	Wake func()
+}
+
+// Subscription is a reader that stays. It has a place in the log and pulls; the log only wakes it. So what it missed and what
+// comes live are read in one way, without a seam, nothing is queued for it, and when it is slow it is merely behind.
+//
+// Every event on its topics behind its place is returned exactly once, in ascending order, or told as a gap.
+//
+// Read and Delivered are called by one goroutine at a time; the other methods by any.
+type Subscription struct {
+	feed   *Feed
+	read   Read    // without Topics and From
+	client *client // nil without one
+	holder any
+	bell   bell
+	ended  error // guarded by bell.mu; set once
+
+	reading sync.Mutex // guards the rest; held through one Read or change of topics, and taken after the client's turn
+	// at: everything on the topics up to here was returned, told as lost, or passed over.
+	at EventID
+	// got is, for each topic as in bell.hung, the last event that was returned, passed over or told as lost; nil without a
+	// client. fresh are the topics where it moved since the last Delivered.
+	got   []EventID
+	fresh []int32
+}
+
+// Place is where a subscription begins.
+type Place struct {
+	Head  EventID
+	Epoch Epoch
+	// Start is the first event that can come.
+	Start EventID
+	// Gap is what was lost before it; it is not told again.
+	Gap *Gap
+}
+
+// Cursor is the place as a cursor: the event before Start.
+func (p Place) Cursor() Cursor { return Cursor{After: p.Start - 1, Epoch: p.Epoch} }
+
+// Delivery is what one Read returns. When both are there, the gap comes before the events.
+type Delivery struct {
+	// Events ascend by id, also from one Read to the next.
+	Events []Event
+	// Gap is set when events were lost.
+	Gap *Gap
+	// More: Read again. Without it, Wake tells when to.
+	More bool
+}
+
+// Subscribe begins a subscription. With a Client the first use of a topic records its position durably, as Fetch does. The
+// caller must Close it. Errors are those of Fetch.
+func (f *Feed) Subscribe(ctx context.Context, o Subscriber) (*Subscription, Place, error) {
+	topics, err := distinct(o.Topics)
+	if err != nil {
+		return nil, Place{}, err
+	}
+	s := &Subscription{feed: f, read: o.Read, holder: o.Holder}
+	s.read.Topics, s.read.From = nil, nil
+	s.bell.wake = o.Wake
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	var p Place
+	if o.Client == "" {
+		p, err = s.beginAlone(topics, o.From)
+	} else {
+		p, err = s.beginClient(ctx, o.Client, topics, o.From)
+	}
+	if err != nil {
+		f.bells.take(&s.bell)
+		return nil, Place{}, err
+	}
+	f.stats.subscriptions.Add(1)
+	return s, p, nil
+}
+
+// beginAlone begins without a client.
+func (s *Subscription) beginAlone(topics []Topic, from *Cursor) (Place, error) {
+	first, through := s.feed.bells.hang(&s.bell, topics) // before the place is read: see bells
+	cursor, err := Cursor{}, error(nil)
+	if from != nil {
+		cursor = *from
+	} else if cursor, err = s.feed.CursorAt(s.read.Start); err != nil {
+		return Place{}, err
+	}
+	at, gap := s.feed.place(cursor)
+	return s.stand(first, through, gap, func(int) EventID { return at }), nil
+}
+
+// beginClient begins where the client stands.
+func (s *Subscription) beginClient(ctx context.Context, name string, topics []Topic, from *Cursor) (Place, error) {
+	f := s.feed
+	c, err := f.take(ctx, name, true)
+	if err != nil {
+		return Place{}, err
+	}
+	defer c.release()
+	c.endLive(s.holder, fmt.Errorf("client %q: %w", name, ErrReplaced))
+	first, through := f.bells.hang(&s.bell, topics)
+	var gap *Gap
+	if from != nil {
+		var at EventID
+		at, gap = f.place(*from)
+		m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return at, nil }}
+		if err := m.orInMemory(ctx); err != nil {
+			return Place{}, err
+		}
+	}
+	at, err := s.offsets(ctx, c, topics)
+	if err != nil {
+		return Place{}, err
+	}
+	if ctx.Err() != nil {
+		return Place{}, context.Cause(ctx)
+	}
+	s.client = c
+	p := s.stand(first, through, gap, func(i int) EventID { return at[i] })
+	c.mu.Lock()
+	c.live, c.holder = append(c.live, s), s.holder
+	c.mu.Unlock()
+	return p, nil
+}
+
+// offsets returns where the client stands on the topics, and has those begin that it has not used. The caller has its turn.
+func (s *Subscription) offsets(ctx context.Context, c *client, topics []Topic) ([]EventID, error) {
+	var unused []Topic
+	c.mu.Lock()
+	for _, t := range topics {
+		if c.offsets[t] == nil {
+			unused = append(unused, t)
+		}
+	}
+	c.mu.Unlock()
+	if len(unused) > 0 {
+		if err := s.feed.begin(ctx, c, unused, s.read.Start); err != nil {
+			return nil, err
+		}
+	}
+	at := make([]EventID, len(topics))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, t := range topics {
+		o := c.offsets[t]
+		at[i] = max(o.at, o.clear)
+	}
+	return at, nil
+}
+
+// stand sets where the topics hung[first:] begin, each behind at(its index among them), and says what is lost already. The
+// caller holds reading.
+func (s *Subscription) stand(first int, through EventID, gap *Gap, at func(i int) EventID) Place {
+	f := s.feed
+	st := f.store.State()
+	p := Place{Head: st.Head, Epoch: st.Epoch, Gap: gap}
+	var lost Gap
+	s.bell.mu.Lock()
+	defer s.bell.mu.Unlock()
+	low := st.Head
+	for i := first; i < len(s.bell.hung); i++ {
+		from := at(i - first)
+		removed, gone := f.removedAfter(from, s.bell.hung[i].rope.topic, st)
+		if gone {
+			lost.widen(from+1, removed)
+			from = removed
+		}
+		s.bell.want(i, from, through)
+		low = min(low, max(from, st.First-1))
+		if s.client != nil {
+			s.got = append(s.got, from)
+			if gone {
+				s.fresh = append(s.fresh, int32(i))
+			}
+		}
+	}
+	if gap == nil && lost.To > 0 { // a cursor that was none of this log has lost nothing of it
+		p.Gap = &lost
+		f.stats.gaps.Add(1)
+	}
+	if first > 0 {
+		low = min(low, s.at)
+	}
+	s.at = low
+	p.Start = low + 1
+	return p
+}
+
+// Read returns what comes next, at most limit events, in room if there is enough of it; 0 means no limit but a byte budget.
+// Errors are ErrReplaced when a newer connection took the client's name, ErrNotFound when the client was deleted, ErrClosed,
+// or what the store could not do; after the last, Read may be called again.
+func (s *Subscription) Read(room []Event, limit int) (Delivery, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	select {
+	case <-s.feed.ledger.closing:
+		return Delivery{}, fmt.Errorf("feed: %w", ErrClosed)
+	default:
+	}
+	for {
+		q := s.feed.newSearch(s.read, false)
+		q.read.Limit, q.room, q.budget = limit, room, batchBytes
+		q.read.Manual = false // of a search: what is got is noted here, and committed by Delivered or Commit
+		if err := s.pending(q); err != nil || len(q.positions) == 0 {
+			q.free()
+			return Delivery{}, err
+		}
+		ans, err := q.run()
+		if err != nil {
+			q.free()
+			return Delivery{}, err
+		}
+		d := Delivery{Events: ans.Events, Gap: ans.Gap, More: s.passed(q)}
+		q.free()
+		if len(d.Events) > 0 || d.Gap != nil || !d.More || ans.More {
+			s.feed.stats.fetches.Add(1)
+			s.feed.counted(ans, nil)
+			return d, nil
+		}
+	}
+}
+
+// pending sets the positions of the topics with unread events. When there are none the subscription falls asleep.
+func (s *Subscription) pending(q *search) error {
+	b := &s.bell
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.ended != nil {
+		return s.ended
+	}
+	if s.drowse() {
+		return nil
+	}
+	q.upTo = EventID(s.feed.bells.through.Load())
+	for _, i := range b.noted {
+		if h := &b.hung[i]; h.from <= q.upTo {
+			q.positions = append(q.positions, position{topic: h.rope.topic, at: h.from - 1, hung: i})
+		}
+	}
+	return nil
+}
+
+// drowse falls asleep when nothing is unread as far as the bells were rung, and says so. The caller holds bell.mu. Events
+// beyond that may be noted already; the ringer wakes whoever sleeps after it has let readers look that far.
+func (s *Subscription) drowse() bool {
+	b := &s.bell
+	through := EventID(s.feed.bells.through.Load())
+	for _, i := range b.noted {
+		if b.hung[i].from <= through {
+			return false
+		}
+	}
+	b.asleep = true
+	s.at = max(s.at, through)
+	return true
+}
+
+// passed takes note of what a search came past. It returns whether there is more to read; if not, the subscription sleeps.
+func (s *Subscription) passed(q *search) (more bool) {
+	b := &s.bell
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range q.positions {
+		p := &q.positions[i]
+		h := &b.hung[p.hung]
+		h.from = max(h.from, q.through+1, p.lost+1)
+		if to := max(p.got, p.lost); s.client != nil && to > s.got[p.hung] {
+			s.got[p.hung] = to
+			s.fresh = append(s.fresh, p.hung)
+		}
+	}
+	b.forget()
+	s.at = max(s.at, q.through)
+	return !s.drowse()
+}
+
+// Delivered tells that everything that was read, and the gap of the Place, was handed over. With automatic commit the client's
+// offsets move past it; that is written within a second.
+func (s *Subscription) Delivered() {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.settle(s.fresh, dueLate)
+	s.fresh = s.fresh[:0]
+}
+
+// settle commits what was got on the topics. The caller holds reading.
+func (s *Subscription) settle(topics []int32, when due) {
+	if s.client == nil || s.read.Manual || len(topics) == 0 {
+		return
+	}
+	c, b := s.client, &s.bell
+	dirty := make([]Topic, 0, len(topics))
+	c.mu.Lock()
+	b.mu.Lock()
+	if s.ended == nil && !c.gone { // else another one may have moved back, and must not be pulled forward
+		for _, i := range topics {
+			t := b.hung[i].rope.topic
+			if o := c.offsets[t]; o != nil && s.got[i] > o.at {
+				o.at = s.got[i]
+				dirty = append(dirty, t)
+			}
+		}
+	}
+	b.mu.Unlock()
+	c.mu.Unlock()
+	if len(dirty) > 0 {
+		s.feed.clients.dirtyTopics(c, dirty, when)
+	}
+}
+
+// Commit moves the client's offsets past the event, on those topics that had any up to it. It is durable before it returns.
+// An id above the head is an *InvalidError, and so is a commit without a client.
+func (s *Subscription) Commit(ctx context.Context, id EventID) error {
+	if s.client == nil {
+		return invalid("client_id", "", "a subscription with a client_id: without one nothing is kept that could be committed")
+	}
+	if head := s.feed.store.State().Head; id > head {
+		return invalid("event_id", fmt.Sprint(id), fmt.Sprintf("at most the head of the log, %d", head))
+	}
+	offsets := map[Topic]EventID{}
+	s.reading.Lock()
+	s.client.mu.Lock()
+	s.bell.mu.Lock()
+	for i := range s.bell.hung {
+		t := s.bell.hung[i].rope.topic
+		to := min(id, s.got[i])
+		if t.Kind != KindSystem { // what is removed of these topics is not known exactly: no gap shall be told of what was read
+			to = min(id, s.at)
+		}
+		if o := s.client.offsets[t]; o != nil && to > o.at {
+			offsets[t] = to
+		}
+	}
+	ended := s.ended
+	s.bell.mu.Unlock()
+	s.client.mu.Unlock()
+	s.reading.Unlock()
+	if ended != nil {
+		return ended
+	}
+	if len(offsets) == 0 {
+		return nil // it is on disk, or nothing of it came by here
+	}
+	_, err := s.feed.Commit(ctx, s.client.name, offsets)
+	return err
+}
+
+// Topics returns the topics.
+func (s *Subscription) Topics() []Topic {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.bell.mu.Lock()
+	defer s.bell.mu.Unlock()
+	topics := make([]Topic, len(s.bell.hung))
+	for i := range topics {
+		topics[i] = s.bell.hung[i].rope.topic
+	}
+	return topics
+}
+
+// SetTopics changes the topics. One that is new begins where the subscription stands, or, with a client, where the client
+// stands on it; one that the client has not used begins at Read.Start. Errors are those of Subscribe; after one the topics are
+// as they were.
+func (s *Subscription) SetTopics(ctx context.Context, topics []Topic) (Place, error) {
+	topics, err := distinct(topics)
+	if err != nil {
+		return Place{}, err
+	}
+	if s.client != nil {
+		select {
+		case s.client.turn <- struct{}{}:
+			defer s.client.release()
+		case <-ctx.Done():
+			return Place{}, context.Cause(ctx)
+		}
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	wanted := make(map[Topic]bool, len(topics))
+	for _, t := range topics {
+		wanted[t] = true
+	}
+	b := &s.bell
+	b.mu.Lock()
+	ended := s.ended
+	for i := range b.hung {
+		delete(wanted, b.hung[i].rope.topic)
+	}
+	b.mu.Unlock()
+	if ended != nil {
+		return Place{}, ended
+	}
+	added := slices.DeleteFunc(slices.Clone(topics), func(t Topic) bool { return !wanted[t] })
+	var at []EventID
+	if s.client != nil && len(added) > 0 {
+		if at, err = s.offsets(ctx, s.client, added); err != nil {
+			return Place{}, err
+		}
+	}
+	s.drop(topics)
+	first, through := s.feed.bells.hang(b, added)
+	stand := s.place(through)
+	p := s.stand(first, through, nil, func(i int) EventID {
+		if at != nil {
+			return at[i]
+		}
+		return stand
+	})
+	b.rouse()
+	return p, nil
+}
+
+// drop takes away the topics that are not among keep. The caller holds reading.
+func (s *Subscription) drop(keep []Topic) {
+	kept := make(map[Topic]bool, len(keep))
+	for _, t := range keep {
+		kept[t] = true
+	}
+	index := make(map[int32]int32, len(s.fresh)) // of fresh topics
+	for _, i := range s.fresh {
+		index[i] = -1
+	}
+	n := 0
+	s.feed.bells.unhang(&s.bell, func(_ int, t Topic) bool { return !kept[t] }, func(from, to int) {
+		n = to + 1
+		if s.client == nil {
+			return
+		}
+		s.got[to] = s.got[from]
+		if _, fresh := index[int32(from)]; fresh {
+			index[int32(from)] = int32(to)
+		}
+	})
+	if s.client == nil {
+		return
+	}
+	s.got = s.got[:n]
+	fresh := s.fresh[:0]
+	for _, i := range s.fresh {
+		if to := index[i]; to >= 0 {
+			fresh = append(fresh, to)
+		}
+	}
+	s.fresh = fresh
+}
+
+// place is where the subscription stands: everything on its topics up to there was returned. The caller holds reading; the
+// bells were rung up to through.
+func (s *Subscription) place(through EventID) EventID {
+	b := &s.bell
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, i := range b.noted {
+		if b.hung[i].from <= through {
+			return s.at
+		}
+	}
+	s.at = max(s.at, through)
+	return s.at
+}
+
+// Cursor is the place behind everything that was returned. It moves with the log also while nothing comes on the topics.
+func (s *Subscription) Cursor() Cursor {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	return Cursor{After: s.place(EventID(s.feed.bells.through.Load())), Epoch: s.feed.store.State().Epoch}
+}
+
+// Close ends the subscription. With automatic commit, what was Delivered is written at once. It may be called more than once.
+func (s *Subscription) Close() {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	b := &s.bell
+	b.mu.Lock()
+	ended := s.ended
+	b.mu.Unlock()
+	if c := s.client; c != nil {
+		if ended == nil {
+			s.settleAtEnd()
+		}
+		c.mu.Lock()
+		c.live = slices.DeleteFunc(c.live, func(o *Subscription) bool { return o == s })
+		if len(c.live) == 0 {
+			c.holder = nil
+		}
+		c.mu.Unlock()
+	}
+	s.end(fmt.Errorf("subscription: %w", ErrClosed))
+	if s.feed.bells.take(b) {
+		s.feed.stats.subscriptions.Add(-1)
+	}
+}
+
+// settleAtEnd has the offsets written soon. On topics of which it is not known exactly what is removed, they move to where the
+// subscription stands, if all up to there was handed over: on its return the client is told no gap for nothing. The caller
+// holds reading.
+func (s *Subscription) settleAtEnd() {
+	c, b := s.client, &s.bell
+	stand := s.place(EventID(s.feed.bells.through.Load()))
+	var dirty []Topic
+	b.mu.Lock()
+	all := make([]int32, 0, len(b.hung))
+	for i := range b.hung {
+		t := b.hung[i].rope.topic
+		if t.Kind != KindSystem && len(s.fresh) == 0 && !b.hung[i].unread() {
+			s.got[i] = max(s.got[i], stand)
+			all = append(all, int32(i))
+		}
+	}
+	b.mu.Unlock()
+	s.settle(all, dueSoon)
+	c.mu.Lock()
+	if c.due == dueLate {
+		dirty = slices.Clone(c.dirty)
+	}
+	c.mu.Unlock()
+	if len(dirty) > 0 {
+		s.feed.clients.dirtyTopics(c, dirty, dueSoon)
+	}
+}
+
+// end has Read return err from now on.
+func (s *Subscription) end(err error) {
+	s.bell.mu.Lock()
+	if s.ended == nil {
+		s.ended = err
+	}
+	s.bell.mu.Unlock()
+	s.bell.rouse()
+}
+
+// endLive ends the client's subscriptions of all holders but one.
+func (c *client) endLive(but any, err error) {
+	c.mu.Lock()
+	var ended []*Subscription
+	if c.holder != but || but == nil {
+		ended, c.live, c.holder = c.live, nil, nil
+	}
+	c.mu.Unlock()
+	for _, s := range ended {
+		s.end(err)
+	}
+}
+
+// reposition holds the client's subscriptions still while f moves its offsets, and has them go on from there. The caller has
+// the client's turn.
+func (c *client) reposition(topics []Topic, f func() error) error {
+	c.mu.Lock()
+	live := slices.Clone(c.live)
+	c.mu.Unlock()
+	for _, s := range live {
+		s.reading.Lock()
+		defer s.reading.Unlock()
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	moved := make(map[Topic]EventID, len(topics))
+	c.mu.Lock()
+	for _, t := range topics {
+		if o := c.offsets[t]; o != nil {
+			moved[t] = o.at
+		}
+	}
+	c.mu.Unlock()
+	for _, s := range live {
+		s.moveTo(moved)
+	}
+	return nil
+}
+
+// moveTo has the topics go on behind the given events, also backwards. The caller holds reading.
+func (s *Subscription) moveTo(moved map[Topic]EventID) {
+	b := &s.bell
+	through := EventID(s.feed.bells.through.Load())
+	stand := s.place(through)
+	b.mu.Lock()
+	low := EventID(math.MaxUint64)
+	for i := range b.hung {
+		at, ok := moved[b.hung[i].rope.topic]
+		if !ok {
+			low = min(low, stand)
+			continue
+		}
+		b.want(i, at, through)
+		s.got[i] = at
+		low = min(low, at)
+	}
+	s.at = low
+	s.fresh = slices.DeleteFunc(s.fresh, func(i int32) bool { _, ok := moved[b.hung[i].rope.topic]; return ok })
+	b.mu.Unlock()
+	b.rouse()
+}
