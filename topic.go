@@ -1,6 +1,7 @@
 package killfeed
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -98,6 +99,18 @@ func ParseTopic(s string) (Topic, error) {
 		return Topic{Kind: k, ID: id}, nil
 	}
 	return Topic{}, invalid("topics", s, topicForms)
+}
+
+// IsTopic tells whether a name is that of a topic by its kind, whatever stands behind the colon: ParseTopic may refuse it.
+func IsTopic(s string) bool {
+	kind, _, named := strings.Cut(s, ":")
+	switch kind {
+	case "all":
+		return !named
+	case "constellation", "region", "group":
+		return named
+	}
+	return named && slices.Contains(kindNames[KindSystem:], kind)
 }
 
 // ParseID reads an id of the game: decimal digits, 1 to 2^31-1, and nothing else.

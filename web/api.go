@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"killfeed"
+	"killfeed/web/live"
+	"killfeed/web/socket"
 )
 
 // Config configures an API. The zero value works: nobody may then insert, collect, or list and delete clients.
@@ -31,6 +33,13 @@ type Config struct {
 	Services, Sources func() any
 	// Degraded says what does not go well, though requests are answered; empty: all goes well. It may be nil.
 	Degraded func() string
+	// MaxConnections and ConnectRate bound the streams and sockets that are open, and those that are opened in a second; 0: no
+	// limit.
+	MaxConnections, ConnectRate int
+	// Origins are those whose pages may open sockets, as in https://tools.example.com or tools.example.com; empty: all.
+	Origins []string
+	// Sockets are the limits of sockets. The zero value is what the documents say.
+	Sockets socket.Options
 	// Collectors are shown at /metrics beside the API's own.
 	Collectors []prometheus.Collector
 	// Logger is told of what went wrong on this side; nil discards.
@@ -49,7 +58,16 @@ type API struct {
 	metrics    http.Handler
 	compressed http.Handler // serve, for callers who accept compressed answers
 
+	live        *live.Set // what stays open: streams, sockets, long-poll sessions
+	sockets     *socket.Server
+	polls       polls
+	superseded  superseded
+	shelf       *shelf
+	connections *connections
+
 	exchanges sync.Pool                  // of *exchange
+	rooms     sync.Pool                  // of *[maxFrames]killfeed.Event
+	buffers   sync.Pool                  // of *[]byte
 	head      atomic.Pointer[headHeader] // the newest Killfeed-Head; a race costs one more allocation
 }
 
@@ -68,6 +86,16 @@ func New(feed *killfeed.Feed, c Config) (*API, error) {
 	}
 	a.epoch = feed.State().Epoch
 	a.exchanges.New = func() any { return new(exchange) }
+	a.rooms.New = func() any { return new([maxFrames]killfeed.Event) }
+	a.buffers.New = func() any { return new([]byte) }
+	a.shelf = &shelf{epoch: a.epoch}
+	a.live = live.New(live.Options{Max: c.MaxConnections, Rate: c.ConnectRate})
+	if c.Sockets.Panicked == nil {
+		c.Sockets.Panicked = a.panickedIn("a socket")
+	}
+	a.sockets = socket.NewServer(c.Sockets)
+	a.connections = newConnections()
+	c.Collectors = append(a.connections.collectors(), c.Collectors...)
 	metrics, err := newMetrics(feed, c)
 	if err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
@@ -84,7 +112,7 @@ func New(feed *killfeed.Feed, c Config) (*API, error) {
 
 // ServeHTTP answers a request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, ok := r.Header["Accept-Encoding"]; ok {
+	if _, ok := r.Header["Accept-Encoding"]; ok && !a.routes.find(r).plainly {
 		a.compressed.ServeHTTP(w, r)
 		return
 	}

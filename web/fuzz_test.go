@@ -68,11 +68,11 @@ func FuzzRead(f *testing.F) {
 		f.Add(seed[0], seed[1])
 	}
 	f.Fuzz(func(t *testing.T, query, body string) {
-		for _, single := range []bool{false, true} {
+		for _, form := range []form{formPoll, formNext} {
 			r := httptest.NewRequest("POST", "/api/killfeed", strings.NewReader(body))
 			r.URL.RawQuery = query
 			x := &exchange{w: httptest.NewRecorder(), r: r}
-			read, err := x.readRequest(single)
+			read, err := x.readRequest(form)
 			if err != nil {
 				p := problemOf(err)
 				text, marshalErr := marshal(p)

@@ -33,11 +33,11 @@ func (a *API) collect(x *exchange) error {
 	}{c.Removed, c.First, c.Head})
 }
 
-var live = []byte(`{"status":"ok"}`)
+var alive = []byte(`{"status":"ok"}`)
 
 // livez: the process runs.
 func (a *API) livez(x *exchange) error {
-	x.send(http.StatusOK, valueJSON, live)
+	x.send(http.StatusOK, valueJSON, alive)
 	return nil
 }
 

@@ -10,16 +10,24 @@ import (
 	"killfeed"
 )
 
-// readParams collects the parameters of a poll or next, from the query, from the body, or from both. It is reused.
+// readParams collects the parameters of a read, from the query, from a body, or from both. It is reused.
 type readParams struct {
-	// single: for next, which has no limit.
-	single bool
+	form form
 	// topics are systems and topics together, as given.
 	topics []killfeed.Topic
 	// value is what was given for each parameter that has one value, where given is set.
 	value [paramCount]string
 	given [paramCount]bool
 }
+
+// form is the kind of a read.
+type form uint8
+
+const (
+	formPoll   form = iota
+	formNext        // has no limit
+	formStream      // stays: has no limit, does not wait, begins at the end, and leaves history out unless asked for it
+)
 
 type param uint8
 
@@ -68,11 +76,14 @@ func (p *readParams) set(name, value string) error {
 	case "start":
 		return p.setOnce(paramStart, name, value)
 	case "limit":
-		if p.single {
+		if p.form != formPoll {
 			return nil
 		}
 		return p.setOnce(paramLimit, name, value)
 	case "wait":
+		if p.form == formStream {
+			return nil
+		}
 		return p.setOnce(paramWait, name, value)
 	case "commit":
 		return p.setOnce(paramCommit, name, value)
@@ -101,11 +112,13 @@ func (p *readParams) set(name, value string) error {
 // knows tells whether a name means something here.
 func (p *readParams) knows(name string) bool {
 	switch name {
-	case "systems", "systems[]", "topics", "topics[]", "client_id", "after", "start", "wait", "commit", "max_age",
+	case "systems", "systems[]", "topics", "topics[]", "client_id", "after", "start", "commit", "max_age",
 		"updates", "backfill", "filter", "names", "fields":
 		return true
 	case "limit":
-		return !p.single
+		return p.form == formPoll
+	case "wait":
+		return p.form != formStream
 	}
 	return false
 }
@@ -118,6 +131,19 @@ func (p *readParams) setOnce(which param, name, value string) error {
 	}
 	p.value[which], p.given[which] = value, true
 	return nil
+}
+
+// setTopics takes {"systems":[…],"topics":[…]}.
+func (p *readParams) setTopics(name string, value []byte) error {
+	if value[0] != '{' {
+		return killfeed.Invalid(name, string(value), `an object, as in {"systems":[30000142],"topics":["label:solo"]}`)
+	}
+	return eachMember(value, func(name string, value []byte) error {
+		if !isTopicList(name) {
+			return nil
+		}
+		return setJSON(p.set, name, value)
+	})
 }
 
 // add notes a topic. The feed has the same limit, but a body has room for 500,000 of them before it gets to say so.
@@ -169,8 +195,11 @@ func (p *readParams) read() (killfeed.Read, error) {
 	}
 	r := killfeed.Read{Topics: slices.Clone(p.topics)} // the feed may keep it for a moment longer than this call
 	var err error
-	if !p.single {
+	switch p.form {
+	case formPoll:
 		r.Limit = defaultLimit
+	case formStream:
+		r.Start, r.NoBackfill = killfeed.Latest, true
 	}
 	for which := range paramCount {
 		if !p.given[which] {

@@ -9,9 +9,9 @@ import (
 )
 
 // readRequest fills x.params and returns the read that the request asks for. HEAD changes nothing and does not wait.
-func (x *exchange) readRequest(single bool) (killfeed.Read, error) {
+func (x *exchange) readRequest(f form) (killfeed.Read, error) {
 	p := &x.params
-	p.single = single
+	p.form = f
 	if err := eachPair(x.r.URL.RawQuery, p.set); err != nil {
 		return killfeed.Read{}, err
 	}
@@ -31,7 +31,7 @@ func (x *exchange) readRequest(single bool) (killfeed.Read, error) {
 		if err := killfeed.CheckClientName(p.value[paramClient]); err != nil {
 			return killfeed.Read{}, err
 		}
-	case single:
+	case f == formNext:
 		return killfeed.Read{}, killfeed.Invalid("client_id", "", "a name of your choice, under which the server keeps your "+
 			"position, 1 to 128 bytes of printable UTF-8; to keep it yourself, use /api/killfeed?after=<cursor>&limit=1")
 	case !p.given[paramAfter] && !p.given[paramStart]:
@@ -51,7 +51,7 @@ func (x *exchange) client() string { return x.params.value[paramClient] }
 
 // poll answers with the events that a client, or the holder of a cursor, has not had.
 func (a *API) poll(x *exchange) error {
-	r, err := x.readRequest(false)
+	r, err := x.readRequest(formPoll)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (a *API) readAfter(x *exchange, r killfeed.Read) (killfeed.Answer, error) {
 
 // next answers with the one event that comes next for a client.
 func (a *API) next(x *exchange) error {
-	r, err := x.readRequest(true)
+	r, err := x.readRequest(formNext)
 	if err != nil {
 		return err
 	}
@@ -159,12 +159,12 @@ func appendGap(b []byte, g *killfeed.Gap) []byte {
 	b = append(b, g.Reason...)
 	b = append(b, '"')
 	if g.From > 0 {
-		b = append(b, `,"from":`...)
-		b = strconv.AppendUint(b, uint64(g.From), 10)
+		b = appendID(append(b, `,"from":`...), g.From)
 	}
 	if g.To > 0 {
-		b = append(b, `,"to":`...)
-		b = strconv.AppendUint(b, uint64(g.To), 10)
+		b = appendID(append(b, `,"to":`...), g.To)
 	}
 	return append(b, '}')
 }
+
+func appendID(b []byte, id killfeed.EventID) []byte { return strconv.AppendUint(b, uint64(id), 10) }

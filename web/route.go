@@ -20,11 +20,14 @@ const (
 
 // endpoint is one thing that can be done.
 type endpoint struct {
+	// method is "*" for all that have no row.
 	method string
 	// path is the pattern as in openapi.json: "{id}" stands for one segment, percent-encoded.
 	path   string
 	scope  scope
 	handle func(*exchange) error
+	// plainly: never compressed. Sockets are no answers, and events must not wait for a compressor.
+	plainly bool
 
 	metrics *instruments
 }
@@ -39,6 +42,13 @@ func (a *API) endpoints() []*endpoint {
 		{method: "GET", path: "/api/killfeed/next", scope: open, handle: a.next},
 		{method: "HEAD", path: "/api/killfeed/next", scope: open, handle: a.next},
 		{method: "POST", path: "/api/killfeed/next", scope: open, handle: a.next},
+		{method: "GET", path: "/api/killfeed/stream", scope: open, handle: a.serveStream, plainly: true},
+		{method: "GET", path: "/socket/websocket", scope: open, handle: a.socket, plainly: true},
+		{method: "*", path: "/socket/websocket", scope: open, handle: a.notSocket},
+		{method: "GET", path: "/socket/longpoll", scope: open, handle: a.longpoll},
+		{method: "POST", path: "/socket/longpoll", scope: open, handle: a.longpollSend},
+		{method: "OPTIONS", path: "/socket/longpoll", scope: open, handle: a.longpollOptions},
+		{method: "*", path: "/socket/longpoll", scope: open, handle: a.notSocket},
 		{method: "POST", path: "/api/killfeed/commit", scope: open, handle: a.commit},
 		{method: "GET", path: "/api/clients", scope: admin, handle: a.listClients},
 		{method: "GET", path: "/api/clients/{id}", scope: open, handle: a.showClient},
@@ -55,7 +65,7 @@ func (a *API) endpoints() []*endpoint {
 }
 
 // slashless are the paths that mean the same with a slash behind them: clients of Phoenix send it.
-var slashless = []string{"/api/killfeed", "/api/killfeed/next"}
+var slashless = []string{"/api/killfeed", "/api/killfeed/next", "/socket/websocket", "/socket/longpoll"}
 
 // routes finds endpoints. net/http's ServeMux is not used, because it answers a wrong path or method in plain text, redirects
 // what it wants tidied, and takes an id with an encoded slash apart.
@@ -100,7 +110,13 @@ func newRoutes(endpoints []*endpoint, m *metrics) routes {
 		if cors == "" {
 			about.scope = plain
 		}
-		res.methods["OPTIONS"] = about
+		if res.methods["OPTIONS"] == nil {
+			res.methods["OPTIONS"] = about
+		}
+		if res.other = res.methods["*"]; res.other != nil {
+			delete(res.methods, "*")
+			continue
+		}
 		res.other = &endpoint{scope: open, handle: wrongMethod(res.path, allow), metrics: m.instruments("other " + res.path)}
 	}
 	for _, path := range slashless {

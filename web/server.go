@@ -39,15 +39,29 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 // Gate stands before an API that is yet to come. Until Open, /livez is 200, because the process lives, and everything else
 // 503 with Retry-After, because the log is being opened. The zero value is a closed gate.
 type Gate struct {
-	to atomic.Pointer[http.Handler]
+	to atomic.Pointer[API]
 }
 
-// Open lets all requests from now on through to h.
-func (g *Gate) Open(h http.Handler) { g.to.Store(&h) }
+// Open lets all requests from now on through to a.
+func (g *Gate) Open(a *API) { g.to.Store(a) }
+
+// Drain is that of the API behind an open gate.
+func (g *Gate) Drain(ctx context.Context, within time.Duration) int {
+	if a := g.to.Load(); a != nil {
+		return a.Drain(ctx, within)
+	}
+	return 0
+}
 
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h := g.to.Load(); h != nil {
-		(*h).ServeHTTP(w, r)
+	if a := g.to.Load(); a != nil {
+		a.ServeHTTP(w, r)
+		return
+	}
+	if r.URL.Path == "/socket/longpoll" { // whose clients take any other answer for the end of the world
+		w.Header()["Content-Type"] = valueJSON
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Write([]byte(pollLaterBody))
 		return
 	}
 	h := w.Header()
@@ -56,7 +70,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["Access-Control-Expose-Headers"] = valueExposed
 	x := &exchange{w: w, r: r}
 	if r.URL.Path == "/livez" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		x.send(http.StatusOK, valueJSON, live)
+		x.send(http.StatusOK, valueJSON, alive)
 		return
 	}
 	p := refuse(http.StatusServiceUnavailable, "the log is being opened: try again in a moment")

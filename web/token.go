@@ -3,6 +3,7 @@ package web
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"net/http"
 	"strings"
 )
@@ -27,10 +28,26 @@ func (t token) check(x *exchange) error {
 		return refuse(http.StatusUnauthorized, "this needs the admin token, sent as 'Authorization: Bearer <token>'; "+
 			"it is in the file admin.token of the server's data directory")
 	}
-	sum := sha256.Sum256([]byte(sent))
-	if subtle.ConstantTimeCompare(sum[:], t.sum[:]) != 1 || !t.set {
+	if !t.is(sent) {
 		return refuse(http.StatusForbidden, "the token that was sent is not this server's admin token; "+
 			"it is in the file admin.token of the server's data directory")
 	}
 	return nil
+}
+
+// is tells whether text is the token.
+func (t token) is(text string) bool {
+	sum := sha256.Sum256([]byte(text))
+	return subtle.ConstantTimeCompare(sum[:], t.sum[:]) == 1 && t.set
+}
+
+// decodeToken undoes the base64 of a token in a subprotocol. Clients call it base64url and use the standard alphabet; both are
+// taken, with and without padding. What is neither is no token.
+func decodeToken(text string) string {
+	text = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
+	b, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }

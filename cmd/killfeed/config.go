@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
@@ -31,6 +32,10 @@ type settings struct {
 	maxBytes   sizeValue
 	clientTTL  durationValue
 	maxClients int
+	maxConns   int
+	connRate   int
+	origins    []string
+	drainTime  durationValue
 	cache      sizeValue
 	logLevel   string
 	logFormat  string
@@ -70,6 +75,12 @@ func (s *settings) flags() *pflag.FlagSet {
 	s.clientTTL = durationValue(keep.ClientTTL)
 	fs.Var(&s.clientTTL, "client-ttl", "a client unseen for this long holds no events back; its offsets stay; 0: it holds for ever")
 	fs.IntVar(&s.maxClients, "max-clients", 100_000, "remember at most this `number` of clients")
+	fs.IntVar(&s.maxConns, "max-connections", 50_000, "have at most this `number` of streams and sockets open; 0: no limit")
+	fs.IntVar(&s.connRate, "connect-rate", 2000, "let at most this `number` of streams and sockets in a second; 0: no limit")
+	fs.StringSliceVar(&s.origins, "socket-origins", nil,
+		"pages that may open sockets, by `origin`, as in https://tools.example.com; several are separated by commas (default: all)")
+	s.drainTime = durationValue(30 * time.Second)
+	fs.Var(&s.drainTime, "drain-time", "when the server stops, end streams and sockets one after another over at most this long")
 	s.cache = 64 << 20
 	fs.Var(&s.cache, "cache", "memory for the store's block cache")
 	fs.Var(choice(&s.logLevel, "info", "debug", "info", "warn", "error"), "log-level", "least level to log")
@@ -203,6 +214,12 @@ func readConfigFile(path string, known []string) (file string, values map[string
 		switch v := doc[key].(type) {
 		case string, bool, int64, float64:
 			values[name] = fmt.Sprint(v)
+		case []any:
+			list := make([]string, len(v))
+			for i := range v {
+				list[i] = fmt.Sprint(v[i])
+			}
+			values[name] = strings.Join(list, ",")
 		default:
 			faults = append(faults, fmt.Errorf("%s: %s: want a string, a number or true or false", path, key))
 		}

@@ -48,7 +48,8 @@ switches a limit off.`,
 	}
 	c.Flags().StringVar(&addrFile, "addr-file", "", "when serving, write the bound address to this `file`; for scripts with --listen 127.0.0.1:0")
 	return a.command(c, []string{
-		"contact", "listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients", "cache", "log-level", "log-format",
+		"contact", "listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients",
+		"max-connections", "connect-rate", "socket-origins", "drain-time", "cache", "log-level", "log-format",
 		"r2z2-url", "esi-url", "redisq-url", "zkill-ws-url", "follow-url", "demo", "demo-rate",
 	}, func(ctx context.Context, _ []string) error { return a.serve(ctx, addrFile) })
 }
@@ -81,7 +82,7 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 	})
 	defer stopped()
 	services, running := errgroup.WithContext(ctx) // ends with the first signal, or the first service that fails
-	services.Go(func() error { return serveHTTP(running, server, listener, log) })
+	services.Go(func() error { return a.serveHTTP(running, server, &gate, listener, log) })
 
 	feed, store, err := a.openFeed(log)
 	if err != nil {
@@ -132,6 +133,7 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 		return err
 	}
 	api, err := web.New(feed, web.Config{
+		MaxConnections: a.settings.maxConns, ConnectRate: a.settings.connRate, Origins: a.settings.origins,
 		AdminToken: token, Version: version(), Retention: a.retention(), Logger: log,
 		Collectors: []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "killfeed_store_disk_bytes", Help: "Space that the store takes on its file system.",
@@ -142,6 +144,7 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 	if err != nil {
 		return err
 	}
+	sources.tree.Add("connections", api.Run)
 	gate.Open(api)
 	if a.settings.logFormat == "json" { // whoever reads that wants nothing else
 		log.Info("serving", "version", version(), "url", urlOf(addr), "data", a.settings.data, "token_file", tokenFile,
@@ -171,8 +174,9 @@ func (a *app) listen() (net.Listener, error) {
 		"--listen wants host:port of this machine, as in 127.0.0.1:4004 or :4004")
 }
 
-// serveHTTP serves until ctx ends, then lets requests in flight end: long polls are answered at once.
-func serveHTTP(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
+// serveHTTP serves until ctx ends. Then streams and sockets are ended one after another, while everything else is still
+// answered, and after that requests in flight may end: long polls are answered at once.
+func (a *app) serveHTTP(ctx context.Context, server *http.Server, gate *web.Gate, listener net.Listener, log *slog.Logger) error {
 	var group errgroup.Group
 	served := make(chan struct{})
 	group.Go(func() error {
@@ -185,6 +189,12 @@ func serveHTTP(ctx context.Context, server *http.Server, listener net.Listener, 
 	select {
 	case <-served:
 	case <-ctx.Done():
+		drain := time.Duration(a.settings.drainTime)
+		draining, cancel := context.WithTimeout(context.Background(), drain+stopTime)
+		defer cancel()
+		if left := gate.Drain(draining, drain); left > 0 {
+			log.Warn("connections were cut off because they did not end in time", "connections", left)
+		}
 		limit, cancel := context.WithTimeout(context.Background(), stopTime)
 		defer cancel()
 		if err := server.Shutdown(limit); err != nil {

@@ -1,0 +1,371 @@
+package web
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"killfeed/phoenix"
+	"killfeed/web/live"
+)
+
+// Phoenix's long-poll transport: for clients whose network lets no WebSocket through. Answers have the HTTP status 200
+// throughout, and the one that counts in their body.
+
+const (
+	// pollWindow is how long a poll waits for something to send.
+	pollWindow = 10 * time.Second
+	// pollAway is how long a session lives between two polls.
+	pollAway = pollWindow * 3 / 2
+	// maxPollLines is how many messages one request may bring. A current client splits at 100, an older one does not split.
+	maxPollLines = 10_000
+	// maxPollBody bounds such a request.
+	maxPollBody = 8 << 20
+)
+
+// Statuses of the transport, in the body.
+const (
+	pollOK       = http.StatusOK
+	pollNothing  = http.StatusNoContent
+	pollGone     = http.StatusGone // with a token: a new session was begun
+	pollRefused  = http.StatusForbidden
+	pollBusy     = http.StatusRequestTimeout
+	pollTryAgain = http.StatusInternalServerError // clients begin a new session
+)
+
+// pollSession is one client's connection by long polls. It implements live.Conn.
+type pollSession struct {
+	api   *API
+	token string
+	lease *live.Lease
+	talk  *talk
+
+	rung chan struct{} // cap 1: there may be something to pull
+	turn chan struct{} // cap 1: held by the poll that waits
+	over chan struct{} // closed at the end
+
+	mu     sync.Mutex // guards the rest
+	oust   chan struct{}
+	polled time.Time // when the last poll ended, zero while one is going on
+	ended  bool
+
+	receiving sync.Mutex // held while messages are handled, which is in order
+}
+
+// polls are the sessions by token.
+type polls struct {
+	mu     sync.Mutex // guards byName; held for one map operation
+	byName map[string]*pollSession
+}
+
+// tokenBytes is the length of a session's secret.
+const tokenBytes = 24
+
+func newPollToken(kind byte) string {
+	b := make([]byte, 1+tokenBytes)
+	rand.Read(b[1:]) // never fails
+	b[0] = kind
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// Kinds of tokens, their first byte.
+const (
+	tokenGood = 0
+	// tokenDoomed is given to who comes with the token of a session that is gone. A current client takes the 410 for what it
+	// is. An older one takes it for the beginning of its connection, believes its channels to be joined, and would hear
+	// nothing for ever: its next poll, with this token, is answered in a way that makes it join them again.
+	tokenDoomed = 1
+)
+
+// tokenKind tells what kind a token is of, and false for what was never one.
+func tokenKind(token string) (kind byte, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(b) != 1+tokenBytes || b[0] > tokenDoomed {
+		return 0, false
+	}
+	return b[0], true
+}
+
+func (p *polls) find(token string) *pollSession {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.byName[token]
+}
+
+// longpoll is GET: it begins a session, or waits for what there is to send.
+func (a *API) longpoll(x *exchange) error {
+	version, err := a.admitSocket(x)
+	if x.status != 0 || err != nil {
+		return a.refusePoll(x)
+	}
+	token := pollToken(x.r)
+	if s := a.polls.find(token); s != nil {
+		return s.poll(x)
+	}
+	switch kind, ok := tokenKind(token); {
+	case ok && kind == tokenDoomed:
+		return x.poll(pollTryAgain, "", nil)
+	case ok:
+		return x.poll(pollGone, newPollToken(tokenDoomed), messages{})
+	}
+	lease, err := a.enter()
+	if err != nil {
+		return a.pollLater(x, err)
+	}
+	s := &pollSession{api: a, token: newPollToken(tokenGood), lease: lease, rung: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1), over: make(chan struct{}), polled: time.Now()}
+	s.talk = a.newTalk(version, s.wake)
+	a.polls.mu.Lock()
+	if a.polls.byName == nil {
+		a.polls.byName = map[string]*pollSession{}
+	}
+	a.polls.byName[s.token] = s
+	a.polls.mu.Unlock()
+	a.connections.began("longpoll")
+	lease.Is(s)
+	return x.poll(pollGone, s.token, messages{})
+}
+
+// pollLaterBody has a client begin a new session after a pause.
+const pollLaterBody = `{"status":500}`
+
+// longpollOptions is the preflight of other sites' pages, with Phoenix's status.
+func (a *API) longpollOptions(x *exchange) error {
+	h := x.w.Header()
+	h.Set("Allow", "GET, POST, OPTIONS")
+	h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+	h.Set("Access-Control-Allow-Headers", "Content-Type, X-Phoenix-AuthToken, X-Phoenix-Longpoll-Token")
+	h.Set("Access-Control-Max-Age", "86400")
+	x.status = http.StatusOK
+	x.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// pollToken is the token that a request carries.
+func pollToken(r *http.Request) string {
+	if token := r.Header.Get("X-Phoenix-Longpoll-Token"); token != "" {
+		return token
+	}
+	return r.URL.Query().Get("token")
+}
+
+// refusePoll answers who may not talk Phoenix. Clients do not come back then.
+func (a *API) refusePoll(x *exchange) error { return x.poll(pollRefused, "", nil) }
+
+// pollLater answers who is not let in at the moment. A client whose answer has another status in its body than those above
+// hangs for ever, so it is not a problem document.
+func (a *API) pollLater(x *exchange, err error) error {
+	p := problemOf(err)
+	if p.retryAfter > 0 {
+		x.w.Header().Set("Retry-After", strconv.Itoa(p.retryAfter))
+	}
+	x.send(p.Status, valueJSON, []byte(pollLaterBody))
+	return nil
+}
+
+// poll answers with a status of the transport. messages are left out when nil.
+func (x *exchange) poll(status int, token string, m messages) error {
+	answer := struct {
+		Messages *messages `json:"messages,omitempty"`
+		Status   int       `json:"status"`
+		Token    string    `json:"token,omitempty"`
+	}{Status: status, Token: token}
+	if m != nil {
+		answer.Messages = &m
+	}
+	x.waits = true
+	return x.json(http.StatusOK, answer)
+}
+
+// messages is a sink of whole messages as JSON strings.
+type messages []string
+
+// Text is sink's.
+func (m *messages) Text(before, payload, after []byte) {
+	*m = append(*m, string(before)+string(payload)+string(after))
+}
+
+// Len is sink's.
+func (m *messages) Len() int { return len(*m) }
+
+// Size is sink's.
+func (m *messages) Size() (n int) {
+	for _, one := range *m {
+		n += len(one)
+	}
+	return n
+}
+
+// MarshalJSON keeps an empty list from being null.
+func (m messages) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	list := []string(m)
+	if list == nil {
+		list = []string{}
+	}
+	err := enc.Encode(list)
+	return b.Bytes(), err
+}
+
+func (s *pollSession) wake() {
+	select {
+	case s.rung <- struct{}{}:
+	default:
+	}
+}
+
+// poll waits for what there is to send. A newer poll takes over from one that waits.
+func (s *pollSession) poll(x *exchange) error {
+	ctx, oust := x.r.Context(), make(chan struct{})
+	s.mu.Lock()
+	if s.oust != nil {
+		close(s.oust)
+	}
+	s.oust = oust
+	s.polled = time.Time{}
+	s.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return x.poll(pollNothing, s.token, messages{})
+	}
+	defer func() {
+		s.mu.Lock()
+		if s.oust == oust {
+			s.oust, s.polled = nil, time.Now()
+		}
+		s.mu.Unlock()
+		<-s.turn
+	}()
+	window := time.NewTimer(pollWindow)
+	defer window.Stop()
+	for {
+		if ctx.Err() != nil { // nobody is there to take it
+			return x.poll(pollNothing, s.token, messages{})
+		}
+		m := messages{}
+		if s.talk.pull(&m, false) {
+			err := x.poll(pollOK, s.token, m)
+			s.talk.written()
+			s.wake() // there may be more
+			return err
+		}
+		select {
+		case <-s.rung:
+		case <-window.C:
+			return x.poll(pollNothing, s.token, messages{})
+		case <-oust:
+			return x.poll(pollNothing, s.token, messages{})
+		case <-s.over:
+			return x.poll(pollGone, newPollToken(tokenDoomed), messages{})
+		case <-ctx.Done():
+		}
+	}
+}
+
+// longpollSend is POST: messages of the client.
+func (a *API) longpollSend(x *exchange) error {
+	if _, err := a.admitSocket(x); x.status != 0 || err != nil {
+		return a.refusePoll(x)
+	}
+	s := a.polls.find(pollToken(x.r))
+	if s == nil {
+		return x.poll(pollGone, "", nil)
+	}
+	body, err := x.body(maxPollBody, bodyTime)
+	if err != nil {
+		return x.poll(pollTryAgain, "", nil)
+	}
+	list := [][]byte{body}
+	if strings.HasPrefix(x.r.Header.Get("Content-Type"), "application/x-ndjson") {
+		list = bytes.SplitN(body, []byte("\n"), maxPollLines+1)
+	}
+	if len(list) > maxPollLines {
+		return x.poll(pollTryAgain, "", nil)
+	}
+	return x.poll(s.receive(list), "", nil)
+}
+
+// receive handles messages in their order, and returns a status.
+func (s *pollSession) receive(list [][]byte) int {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	for _, line := range list {
+		line = bytes.TrimRight(line, "\r")
+		if len(line) == 0 {
+			continue
+		}
+		if s.isOver() {
+			return pollGone
+		}
+		if s.talk.full() {
+			return pollBusy
+		}
+		text := line[0] == '[' || line[0] == '{'
+		if !text {
+			raw, err := base64.StdEncoding.DecodeString(string(line))
+			if err != nil {
+				s.end()
+				return pollGone
+			}
+			line = raw
+		}
+		err := s.talk.message(text, line)
+		var broken *phoenix.BrokenError
+		if errors.As(err, &broken) {
+			s.api.connections.broken.Inc()
+			s.end()
+			return pollGone
+		}
+	}
+	return pollOK
+}
+
+func (s *pollSession) isOver() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// Look is live.Conn's.
+func (s *pollSession) Look(now time.Time) {
+	s.mu.Lock()
+	away := !s.polled.IsZero() && now.Sub(s.polled) > pollAway
+	s.mu.Unlock()
+	if away {
+		s.end()
+	}
+}
+
+// Drain is live.Conn's.
+func (s *pollSession) Drain() { s.end() }
+
+// end ends the session.
+func (s *pollSession) end() {
+	s.mu.Lock()
+	ended := s.ended
+	s.ended = true
+	s.mu.Unlock()
+	if ended {
+		return
+	}
+	s.api.polls.mu.Lock()
+	delete(s.api.polls.byName, s.token)
+	s.api.polls.mu.Unlock()
+	close(s.over)
+	s.api.guard("the end of a long-poll session", s.talk.end)
+	s.api.connections.ended("longpoll", 0)
+	s.lease.End()
+}
