@@ -54,12 +54,11 @@ type block struct {
 	output *block
 }
 
+// extensions are the languages that run, with the ends of their files' names.
+var extensions = map[string]string{"sh": "sh", "python": "py", "js": "mjs", "go": "go", "html": "html", "toml": "toml"}
+
 func (b *block) runs() bool {
-	switch b.lang {
-	case "sh", "python", "js", "toml":
-		return !strings.HasPrefix(b.how, "no-run")
-	}
-	return false
+	return extensions[b.lang] != "" && !strings.HasPrefix(b.how, "no-run")
 }
 
 // parsed is a document taken apart.
