@@ -77,6 +77,7 @@ func Open(store Store, o Options) (*Feed, error) {
 	if o.Wall == nil {
 		o.Wall = time.Now
 	}
+	store = &closable{Store: store}
 	f := &Feed{store: store, retention: o.Retention, log: o.Logger, opened: o.Wall().UTC(), openedMono: time.Now()}
 	f.clients.max = o.MaxClients
 	f.clients.byName = map[string]*client{}
@@ -123,6 +124,68 @@ func (f *Feed) Close() error {
 	err := f.store.Close()
 	f.ledger.running.Wait()
 	return err
+}
+
+// closable is a Store that may be closed while it is read: the close waits for reads that have begun, and later ones are
+// ErrClosed. An engine panics when it is read after its end.
+type closable struct {
+	Store
+	mu     sync.RWMutex // guards closed; held for reading through one read
+	closed bool
+}
+
+// enter begins a read. Without an error the caller must call mu.RUnlock.
+func (c *closable) enter() error {
+	c.mu.RLock()
+	if c.closed {
+		c.mu.RUnlock()
+		return fmt.Errorf("feed: %w", ErrClosed)
+	}
+	return nil
+}
+
+// Known is Store's.
+func (c *closable) Known(killmailID int64) (Known, bool, error) {
+	if err := c.enter(); err != nil {
+		return Known{}, false, err
+	}
+	defer c.mu.RUnlock()
+	return c.Store.Known(killmailID)
+}
+
+// Find is Store's.
+func (c *closable) Find(dst []Entry, q Query) ([]Entry, error) {
+	if err := c.enter(); err != nil {
+		return dst, err
+	}
+	defer c.mu.RUnlock()
+	return c.Store.Find(dst, q)
+}
+
+// Read is Store's.
+func (c *closable) Read(ids []EventID, yield func(Event, error) bool) error {
+	if err := c.enter(); err != nil {
+		return err
+	}
+	defer c.mu.RUnlock()
+	return c.Store.Read(ids, yield)
+}
+
+// Checkpoint is Store's.
+func (c *closable) Checkpoint(source string) (string, error) {
+	if err := c.enter(); err != nil {
+		return "", err
+	}
+	defer c.mu.RUnlock()
+	return c.Store.Checkpoint(source)
+}
+
+// Close is Store's.
+func (c *closable) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	return c.Store.Close()
 }
 
 // State describes the log.

@@ -501,6 +501,11 @@ type hooked struct {
 	hooks  map[string]func()
 	calls  map[string]int
 	errors map[int64]error // of Known
+	left   int             // calls of any kind until nth runs; 0: never
+	nth    func()
+
+	positions, most int // of all Finds: the positions asked for, and the greatest Query.Max
+	offsetWrites    int // batches with offsets
 }
 
 // before has f run before the next call; "after Find" has it run after the next Find.
@@ -513,6 +518,31 @@ func (h *hooked) before(call string, f func()) {
 	h.hooks[call] = f
 }
 
+// beforeCall has f run before the call number k from now on, whatever is called; the end of a Find counts too.
+func (h *hooked) beforeCall(k int, f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.left, h.nth = k, f
+}
+
+// disarm tells whether the call that beforeCall waits for has come, and waits no longer.
+func (h *hooked) disarm() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	came := h.left == 0
+	h.left = 0
+	return came
+}
+
+// asked returns the positions that were asked for since the last time.
+func (h *hooked) asked() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.positions
+	h.positions = 0
+	return n
+}
+
 func (h *hooked) run(call string) {
 	h.mu.Lock()
 	f := h.hooks[call]
@@ -521,9 +551,18 @@ func (h *hooked) run(call string) {
 		h.calls = map[string]int{}
 	}
 	h.calls[call]++
+	var nth func()
+	if h.left > 0 {
+		if h.left--; h.left == 0 {
+			nth = h.nth
+		}
+	}
 	h.mu.Unlock()
 	if f != nil {
 		f()
+	}
+	if nth != nil {
+		nth()
 	}
 }
 
@@ -533,8 +572,28 @@ func (h *hooked) count(call string) int {
 	return h.calls[call]
 }
 
+func (h *hooked) State() killfeed.State {
+	h.run("State")
+	return h.Store.State()
+}
+
+func (h *hooked) Removed(t killfeed.Topic) killfeed.EventID {
+	h.run("Removed")
+	return h.Store.Removed(t)
+}
+
+func (h *hooked) ReceivedFrom(t time.Time) (killfeed.EventID, error) {
+	h.run("ReceivedFrom")
+	return h.Store.ReceivedFrom(t)
+}
+
 func (h *hooked) Commit(b *killfeed.Batch) error {
 	h.run("Commit")
+	if len(b.Offsets) > 0 {
+		h.mu.Lock()
+		h.offsetWrites++
+		h.mu.Unlock()
+	}
 	return h.Store.Commit(b)
 }
 
@@ -546,6 +605,10 @@ func (h *hooked) Remove(through killfeed.EventID) error {
 func (h *hooked) Find(dst []killfeed.Entry, q killfeed.Query) ([]killfeed.Entry, error) {
 	h.run("Find")
 	defer h.run("after Find")
+	h.mu.Lock()
+	h.positions += len(q.Positions)
+	h.most = max(h.most, q.Max)
+	h.mu.Unlock()
 	return h.Store.Find(dst, q)
 }
 

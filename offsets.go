@@ -127,25 +127,29 @@ func (f *Feed) Commit(ctx context.Context, name string, offsets map[Topic]EventI
 		return nil, err
 	}
 	defer c.release()
+	return f.commit(ctx, c, offsets)
+}
+
+// commit is Commit for who has the client's turn. The client's subscriptions may move its offsets on meanwhile, which must not
+// be undone in memory or on disk.
+func (f *Feed) commit(ctx context.Context, c *client, offsets map[Topic]EventID) (map[Topic]EventID, error) {
 	if err := f.store.Health(); err != nil {
-		return nil, fmt.Errorf("committing offsets of client %q: %w", name, err)
+		return nil, fmt.Errorf("committing offsets of client %q: %w", c.name, err)
 	}
 	if err := c.room("offsets", slices.Collect(maps.Keys(offsets))); err != nil {
 		return nil, err
 	}
-	now := make(map[Topic]EventID, len(offsets))
-	c.mu.Lock()
-	for t, id := range offsets {
-		now[t] = id
-		if o := c.offsets[t]; o != nil {
-			now[t] = max(id, o.at)
-		}
-	}
-	c.mu.Unlock()
+	now := maps.Clone(offsets) // the ledger's, until it is done
 	seen := c.seen.Load()
-	err = f.ledger.do(ctx, &request{
+	err := f.ledger.do(ctx, &request{
 		change: func(b *Batch) error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			for t, id := range now {
+				if o := c.offsets[t]; o != nil {
+					id = max(id, o.at)
+				}
+				now[t] = id
 				b.Offsets = append(b.Offsets, Offset{Client: c.name, Topic: t, At: id})
 			}
 			b.Seen = append(b.Seen, c.record(seen))
@@ -156,11 +160,11 @@ func (f *Feed) Commit(ctx context.Context, name string, offsets map[Topic]EventI
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for t, id := range now {
-				o := c.offsets[t]
-				if o == nil {
+				switch o := c.offsets[t]; {
+				case o == nil:
 					f.hold(id)
 					c.set(t, offset{at: id})
-				} else {
+				case o.at <= id:
 					o.at, o.dirty = id, false
 				}
 			}

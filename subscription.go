@@ -8,9 +8,14 @@ import (
 	"sync"
 )
 
-// batchBytes is the byte budget of one Subscription.Read. A single event may exceed it. It bounds what a subscriber whose
-// connection takes nothing holds in memory.
-const batchBytes = 256 << 10
+const (
+	// batchBytes is the byte budget of one Subscription.Read. A single event may exceed it. It bounds what a subscriber whose
+	// connection takes nothing holds in memory.
+	batchBytes = 256 << 10
+	// batchEvents bounds the events of one Read. Without it each Read of a long history would look through all of the index
+	// for the few events that the byte budget lets it return.
+	batchEvents = 1024
+)
 
 // Subscriber says what a subscription is of.
 type Subscriber struct {
@@ -23,15 +28,19 @@ type Subscriber struct {
 	// Holder is the connection that subscribes; it is compared by ==. The subscriptions of one client go side by side as long
 	// as they have one Holder; a subscription by another one ends them all with ErrReplaced.
 	Holder any
-	// Wake is called when there is something to Read, once until a Read has returned without More. It must not block, and
-	// must not call the subscription.
+	// Wake is called when there is something to Read, once until a Read has returned without More: so the first Read comes
+	// unasked. It must not block, and must not call the subscription. Close does not wait for a call that has begun.
 	Wake func()
 }
 
 // Subscription is a reader that stays. It has a place in the log and pulls; the log only wakes it. So what it missed and what
 // comes live are read in one way, without a seam, nothing is queued for it, and when it is slow it is merely behind.
 //
-// Every event on its topics behind its place is returned exactly once, in ascending order, or told as a gap.
+// Every event on its topics behind its place is returned exactly once, in ascending order, or told as a gap. A Seek of the
+// client begins that anew, and so does, for the topic, one that SetTopics adds.
+//
+// Subscriptions of one client share its offsets: on a topic that two of them have, it is the greatest event that either has
+// delivered.
 //
 // Read and Delivered are called by one goroutine at a time; the other methods by any.
 type Subscription struct {
@@ -46,9 +55,10 @@ type Subscription struct {
 	// at: everything on the topics up to here was returned, told as lost, or passed over.
 	at EventID
 	// got is, for each topic as in bell.hung, the last event that was returned, passed over or told as lost; nil without a
-	// client. fresh are the topics where it moved since the last Delivered.
+	// client. fresh are the topics where it moved and was not settled; none with manual commit.
 	got   []EventID
 	fresh []int32
+	owed  bool // something was returned, or told in the Place, that is not Delivered yet
 }
 
 // Place is where a subscription begins.
@@ -80,6 +90,11 @@ func (f *Feed) Subscribe(ctx context.Context, o Subscriber) (*Subscription, Plac
 	topics, err := distinct(o.Topics)
 	if err != nil {
 		return nil, Place{}, err
+	}
+	select {
+	case <-f.ledger.closing:
+		return nil, Place{}, fmt.Errorf("feed: %w", ErrClosed)
+	default:
 	}
 	s := &Subscription{feed: f, read: o.Read, holder: o.Holder}
 	s.read.Topics, s.read.From = nil, nil
@@ -123,16 +138,21 @@ func (s *Subscription) beginClient(ctx context.Context, name string, topics []To
 	defer c.release()
 	c.endLive(s.holder, fmt.Errorf("client %q: %w", name, ErrReplaced))
 	first, through := f.bells.hang(&s.bell, topics)
-	var gap *Gap
-	if from != nil {
-		var at EventID
-		at, gap = f.place(*from)
-		m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return at, nil }}
-		if err := m.orInMemory(ctx); err != nil {
-			return Place{}, err
-		}
+	var (
+		gap *Gap
+		at  func(i int) EventID
+	)
+	if from != nil { // the offsets are not asked: another subscription of this Holder may be moving them on
+		var cursor EventID
+		cursor, gap = f.place(*from)
+		at = func(int) EventID { return cursor }
+		m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return cursor, nil }}
+		err = m.orInMemory(ctx)
+	} else {
+		var offsets []EventID
+		offsets, err = s.offsets(ctx, c, topics)
+		at = func(i int) EventID { return offsets[i] }
 	}
-	at, err := s.offsets(ctx, c, topics)
 	if err != nil {
 		return Place{}, err
 	}
@@ -140,7 +160,7 @@ func (s *Subscription) beginClient(ctx context.Context, name string, topics []To
 		return Place{}, context.Cause(ctx)
 	}
 	s.client = c
-	p := s.stand(first, through, gap, func(i int) EventID { return at[i] })
+	p := s.stand(first, through, gap, at)
 	c.mu.Lock()
 	c.live, c.holder = append(c.live, s), s.holder
 	c.mu.Unlock()
@@ -179,27 +199,31 @@ func (s *Subscription) stand(first int, through EventID, gap *Gap, at func(i int
 	st := f.store.State()
 	p := Place{Head: st.Head, Epoch: st.Epoch, Gap: gap}
 	var lost Gap
-	s.bell.mu.Lock()
-	defer s.bell.mu.Unlock()
 	low := st.Head
-	for i := first; i < len(s.bell.hung); i++ {
+	b := &s.bell
+	for i := first; i < len(b.hung); i++ {
 		from := at(i - first)
-		removed, gone := f.removedAfter(from, s.bell.hung[i].rope.topic, st)
+		removed, gone := f.removedAfter(from, b.hung[i].rope.topic, st) // the ringer is not kept waiting for the store
 		if gone {
 			lost.widen(from+1, removed)
 			from = removed
 		}
-		s.bell.want(i, from, through)
+		b.mu.Lock()
+		b.want(i, from, through)
+		b.mu.Unlock()
 		low = min(low, max(from, st.First-1))
 		if s.client != nil {
 			s.got = append(s.got, from)
-			if gone {
+			if gone && !s.read.Manual {
 				s.fresh = append(s.fresh, int32(i))
 			}
 		}
 	}
 	if gap == nil && lost.To > 0 { // a cursor that was none of this log has lost nothing of it
 		p.Gap = &lost
+	}
+	if p.Gap != nil {
+		s.owed = true
 		f.stats.gaps.Add(1)
 	}
 	if first > 0 {
@@ -210,16 +234,14 @@ func (s *Subscription) stand(first int, through EventID, gap *Gap, at func(i int
 	return p
 }
 
-// Read returns what comes next, at most limit events, in room if there is enough of it; 0 means no limit but a byte budget.
-// Errors are ErrReplaced when a newer connection took the client's name, ErrNotFound when the client was deleted, ErrClosed,
-// or what the store could not do; after the last, Read may be called again.
+// Read returns what comes next, at most limit events, in room if there is enough of it; 0 means as many as fit a batch, of
+// which count and bytes are bounded. Errors are ErrReplaced when a newer connection took the client's name, ErrNotFound when
+// the client was deleted, ErrClosed, or what the store could not do; after the last, Read may be called again.
 func (s *Subscription) Read(room []Event, limit int) (Delivery, error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	select {
-	case <-s.feed.ledger.closing:
-		return Delivery{}, fmt.Errorf("feed: %w", ErrClosed)
-	default:
+	if limit <= 0 || limit > batchEvents {
+		limit = batchEvents
 	}
 	for {
 		q := s.feed.newSearch(s.read, false)
@@ -236,6 +258,11 @@ func (s *Subscription) Read(room []Event, limit int) (Delivery, error) {
 		}
 		d := Delivery{Events: ans.Events, Gap: ans.Gap, More: s.passed(q)}
 		q.free()
+		s.owed = s.owed || len(d.Events) > 0 || d.Gap != nil
+		if !s.owed { // what was passed over counts as read, and nobody hands it over
+			s.settle(s.fresh, dueLate)
+			s.fresh = s.fresh[:0]
+		}
 		if len(d.Events) > 0 || d.Gap != nil || !d.More || ans.More {
 			s.feed.stats.fetches.Add(1)
 			s.feed.counted(ans, nil)
@@ -249,8 +276,8 @@ func (s *Subscription) pending(q *search) error {
 	b := &s.bell
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s.ended != nil {
-		return s.ended
+	if err := s.over(); err != nil {
+		return err
 	}
 	if s.drowse() {
 		return nil
@@ -262,6 +289,17 @@ func (s *Subscription) pending(q *search) error {
 		}
 	}
 	return nil
+}
+
+// over is why nothing is read any more. The caller holds bell.mu: whoever ends a subscription, or the feed, wakes it after
+// that, which a subscription that fell asleep without having asked would not notice.
+func (s *Subscription) over() error {
+	select {
+	case <-s.feed.ledger.closing:
+		return fmt.Errorf("feed: %w", ErrClosed)
+	default:
+		return s.ended
+	}
 }
 
 // drowse falls asleep when nothing is unread as far as the bells were rung, and says so. The caller holds bell.mu. Events
@@ -290,12 +328,14 @@ func (s *Subscription) passed(q *search) (more bool) {
 		h.from = max(h.from, q.through+1, p.lost+1)
 		if to := max(p.got, p.lost); s.client != nil && to > s.got[p.hung] {
 			s.got[p.hung] = to
-			s.fresh = append(s.fresh, p.hung)
+			if !s.read.Manual {
+				s.fresh = append(s.fresh, p.hung)
+			}
 		}
 	}
 	b.forget()
 	s.at = max(s.at, q.through)
-	return !s.drowse()
+	return s.over() != nil || !s.drowse()
 }
 
 // Delivered tells that everything that was read, and the gap of the Place, was handed over. With automatic commit the client's
@@ -304,7 +344,7 @@ func (s *Subscription) Delivered() {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	s.settle(s.fresh, dueLate)
-	s.fresh = s.fresh[:0]
+	s.fresh, s.owed = s.fresh[:0], false
 }
 
 // settle commits what was got on the topics. The caller holds reading.
@@ -341,32 +381,49 @@ func (s *Subscription) Commit(ctx context.Context, id EventID) error {
 	if head := s.feed.store.State().Head; id > head {
 		return invalid("event_id", fmt.Sprint(id), fmt.Sprintf("at most the head of the log, %d", head))
 	}
-	offsets := map[Topic]EventID{}
-	s.reading.Lock()
-	s.client.mu.Lock()
-	s.bell.mu.Lock()
-	for i := range s.bell.hung {
-		t := s.bell.hung[i].rope.topic
-		to := min(id, s.got[i])
-		if t.Kind != KindSystem { // what is removed of these topics is not known exactly: no gap shall be told of what was read
-			to = min(id, s.at)
-		}
-		if o := s.client.offsets[t]; o != nil && to > o.at {
-			offsets[t] = to
-		}
+	c := s.client
+	select { // held to the end: whoever replaces this subscription, or deletes the client, comes before it or after it
+	case c.turn <- struct{}{}:
+		defer c.release()
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	ended := s.ended
-	s.bell.mu.Unlock()
-	s.client.mu.Unlock()
-	s.reading.Unlock()
-	if ended != nil {
-		return ended
+	offsets, err := s.upTo(id)
+	switch {
+	case err != nil:
+		return err
+	case len(offsets) == 0: // nothing of it came by here, or it was committed; but what is automatic is written later
+		return s.feed.ledger.do(ctx, &request{settle: true})
 	}
-	if len(offsets) == 0 {
-		return nil // it is on disk, or nothing of it came by here
-	}
-	_, err := s.feed.Commit(ctx, s.client.name, offsets)
+	_, err = s.feed.commit(ctx, c, offsets)
 	return err
+}
+
+// upTo returns how far the client's offsets have to move for the events up to id. The caller has the client's turn.
+func (s *Subscription) upTo(id EventID) (map[Topic]EventID, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	s.bell.mu.Lock()
+	defer s.bell.mu.Unlock()
+	if s.ended != nil {
+		return nil, s.ended
+	}
+	offsets := map[Topic]EventID{}
+	through := EventID(s.feed.bells.through.Load())
+	for i := range s.bell.hung {
+		h := &s.bell.hung[i]
+		to := s.got[i]
+		if h.rope.topic.Kind != KindSystem { // what is removed of these is not known exactly: no gap shall be told of what was read
+			to = h.clear(through)
+		}
+		to = min(to, id)
+		if o := s.client.offsets[h.rope.topic]; o != nil && to > o.at {
+			offsets[h.rope.topic] = to
+		}
+	}
+	return offsets, nil
 }
 
 // Topics returns the topics.
@@ -383,13 +440,22 @@ func (s *Subscription) Topics() []Topic {
 }
 
 // SetTopics changes the topics. One that is new begins where the subscription stands, or, with a client, where the client
-// stands on it; one that the client has not used begins at Read.Start. Errors are those of Subscribe; after one the topics are
-// as they were.
+// stands on it; one that the client has not used begins at Read.Start. So with a client it may bring older events, also such
+// as came through other topics. Errors are those of Subscribe; after one the topics are as they were.
 func (s *Subscription) SetTopics(ctx context.Context, topics []Topic) (Place, error) {
 	topics, err := distinct(topics)
 	if err != nil {
 		return Place{}, err
 	}
+	p, err := s.setTopics(ctx, topics)
+	if err == nil {
+		s.bell.rouse()
+	}
+	return p, err
+}
+
+// setTopics is SetTopics for topics that are distinct, without the wake-up.
+func (s *Subscription) setTopics(ctx context.Context, topics []Topic) (_ Place, err error) {
 	if s.client != nil {
 		select {
 		case s.client.turn <- struct{}{}:
@@ -421,16 +487,15 @@ func (s *Subscription) SetTopics(ctx context.Context, topics []Topic) (Place, er
 			return Place{}, err
 		}
 	}
+	stand := s.place(EventID(s.feed.bells.through.Load())) // before what is unread on topics that go is forgotten
 	s.drop(topics)
 	first, through := s.feed.bells.hang(b, added)
-	stand := s.place(through)
 	p := s.stand(first, through, nil, func(i int) EventID {
 		if at != nil {
 			return at[i]
 		}
 		return stand
 	})
-	b.rouse()
 	return p, nil
 }
 
@@ -474,6 +539,9 @@ func (s *Subscription) place(through EventID) EventID {
 	b := &s.bell
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.hung) == 0 { // closed: it is not known what would have come
+		return s.at
+	}
 	for _, i := range b.noted {
 		if b.hung[i].from <= through {
 			return s.at
@@ -490,8 +558,10 @@ func (s *Subscription) Cursor() Cursor {
 	return Cursor{After: s.place(EventID(s.feed.bells.through.Load())), Epoch: s.feed.store.State().Epoch}
 }
 
-// Close ends the subscription. With automatic commit, what was Delivered is written at once. It may be called more than once.
+// Close ends the subscription. With automatic commit, what was Delivered is written within 100 ms, and at the latest by the
+// feed's Close. It may be called more than once.
 func (s *Subscription) Close() {
+	defer s.bell.rouse() // a Read that was to come
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	b := &s.bell
@@ -500,6 +570,7 @@ func (s *Subscription) Close() {
 	b.mu.Unlock()
 	if c := s.client; c != nil {
 		if ended == nil {
+			c.seen.Store(s.feed.now().UnixMilli()) // it was here until now
 			s.settleAtEnd()
 		}
 		c.mu.Lock()
@@ -515,24 +586,24 @@ func (s *Subscription) Close() {
 	}
 }
 
-// settleAtEnd has the offsets written soon. On topics of which it is not known exactly what is removed, they move to where the
-// subscription stands, if all up to there was handed over: on its return the client is told no gap for nothing. The caller
-// holds reading.
+// settleAtEnd has the offsets written soon. On topics of which it is not known exactly what is removed, they move up to what is
+// unread, if everything was handed over: on its return the client is told no gap for nothing. The caller holds reading.
 func (s *Subscription) settleAtEnd() {
 	c, b := s.client, &s.bell
-	stand := s.place(EventID(s.feed.bells.through.Load()))
 	var dirty []Topic
-	b.mu.Lock()
-	all := make([]int32, 0, len(b.hung))
-	for i := range b.hung {
-		t := b.hung[i].rope.topic
-		if t.Kind != KindSystem && len(s.fresh) == 0 && !b.hung[i].unread() {
-			s.got[i] = max(s.got[i], stand)
-			all = append(all, int32(i))
+	if !s.owed {
+		b.mu.Lock()
+		through := EventID(s.feed.bells.through.Load())
+		all := make([]int32, 0, len(b.hung))
+		for i := range b.hung {
+			if h := &b.hung[i]; h.rope.topic.Kind != KindSystem {
+				s.got[i] = max(s.got[i], h.clear(through))
+				all = append(all, int32(i))
+			}
 		}
+		b.mu.Unlock()
+		s.settle(all, dueSoon)
 	}
-	b.mu.Unlock()
-	s.settle(all, dueSoon)
 	c.mu.Lock()
 	if c.due == dueLate {
 		dirty = slices.Clone(c.dirty)
@@ -543,14 +614,13 @@ func (s *Subscription) settleAtEnd() {
 	}
 }
 
-// end has Read return err from now on.
+// end has Read return err from now on. The caller rouses the bell.
 func (s *Subscription) end(err error) {
 	s.bell.mu.Lock()
+	defer s.bell.mu.Unlock()
 	if s.ended == nil {
 		s.ended = err
 	}
-	s.bell.mu.Unlock()
-	s.bell.rouse()
 }
 
 // endLive ends the client's subscriptions of all holders but one.
@@ -563,6 +633,7 @@ func (c *client) endLive(but any, err error) {
 	c.mu.Unlock()
 	for _, s := range ended {
 		s.end(err)
+		s.bell.rouse()
 	}
 }
 
@@ -572,6 +643,9 @@ func (c *client) reposition(topics []Topic, f func() error) error {
 	c.mu.Lock()
 	live := slices.Clone(c.live)
 	c.mu.Unlock()
+	for _, s := range live {
+		defer s.bell.rouse() // when none is held any more
+	}
 	for _, s := range live {
 		s.reading.Lock()
 		defer s.reading.Unlock()
@@ -599,6 +673,10 @@ func (s *Subscription) moveTo(moved map[Topic]EventID) {
 	through := EventID(s.feed.bells.through.Load())
 	stand := s.place(through)
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.hung) == 0 { // closed meanwhile
+		return
+	}
 	low := EventID(math.MaxUint64)
 	for i := range b.hung {
 		at, ok := moved[b.hung[i].rope.topic]
@@ -607,11 +685,8 @@ func (s *Subscription) moveTo(moved map[Topic]EventID) {
 			continue
 		}
 		b.want(i, at, through)
-		s.got[i] = at
+		s.got[i] = at // what is on its way moves nothing when it is Delivered
 		low = min(low, at)
 	}
 	s.at = low
-	s.fresh = slices.DeleteFunc(s.fresh, func(i int32) bool { _, ok := moved[b.hung[i].rope.topic]; return ok })
-	b.mu.Unlock()
-	b.rouse()
 }

@@ -26,9 +26,8 @@ type bells struct {
 	touched []*bell
 	woken   []func()
 
-	queued sync.Mutex // guards the next two; held for an append or a swap
-	queue  []visible
-	lost   bool // the queue was full: what is missing in it rings everything
+	queued sync.Mutex // guards queue; held for an append or a swap
+	queue  []visible  // ascending; when it was full, some are missing, and the ringer sees that by the ids
 
 	more    chan struct{} // cap 1: there is something in the queue
 	closing chan struct{}
@@ -60,7 +59,7 @@ type hook struct {
 // bell is one reader.
 type bell struct {
 	// wake is called after an event on one of the topics became visible, once until the bell is asleep again. It must not
-	// block. It is called without any lock.
+	// block. None of this package's mutexes is held when it is called.
 	wake func()
 
 	touched bool // guarded by bells.mu: in bells.touched
@@ -83,6 +82,15 @@ type hanging struct {
 }
 
 func (h *hanging) unread() bool { return h.last >= h.from }
+
+// clear is how far nothing unread is on the topic, when all bells were rung up to through; the latter is loaded with bell.mu
+// held.
+func (h *hanging) clear(through EventID) EventID {
+	if h.unread() {
+		return h.from - 1
+	}
+	return max(h.from-1, through)
+}
 
 func (b *bells) start(head EventID) {
 	b.on = map[Topic]*rope{}
@@ -118,7 +126,7 @@ func (b *bells) announce(events []NewEvent) {
 	}
 	b.queued.Lock()
 	if len(b.queue)+len(events) > maxQueued {
-		b.queue, b.lost = nil, true
+		b.queue = nil
 		events = events[len(events)-1:]
 	}
 	for i := range events {
@@ -141,10 +149,9 @@ func (b *bells) run() {
 			return
 		}
 		b.queued.Lock()
-		lost := b.lost
-		events, b.queue, b.lost = b.queue, events[:0], false
+		events, b.queue = b.queue, events[:0]
 		b.queued.Unlock()
-		b.ring(events, lost)
+		b.ring(events)
 		clear(events) // the topics' labels keep whole killmails in memory
 		if cap(events) > 1024 {
 			events = nil
@@ -152,14 +159,14 @@ func (b *bells) run() {
 	}
 }
 
-// ring rings for events. lost: some before them are missing.
-func (b *bells) ring(events []visible, lost bool) {
+// ring rings for events. When some before them are missing it rings everything.
+func (b *bells) ring(events []visible) {
 	if len(events) == 0 {
 		return
 	}
 	last := events[len(events)-1].id
 	b.mu.Lock()
-	if from := EventID(b.through.Load()) + 1; lost || events[0].id != from {
+	if from := EventID(b.through.Load()) + 1; events[0].id != from {
 		for _, r := range b.on {
 			b.note(r, from, last)
 		}
@@ -282,7 +289,7 @@ func (b *bells) take(l *bell) bool {
 	for i := range l.hung {
 		b.unhook(&l.hung[i])
 	}
-	l.hung, l.noted, l.asleep = nil, nil, false
+	l.hung, l.noted = nil, nil
 	return hung
 }
 

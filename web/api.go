@@ -51,8 +51,8 @@ type API struct {
 	feed       *killfeed.Feed
 	config     Config
 	log        *slog.Logger
-	token      token
-	epoch      killfeed.Epoch // of the feed; never changes while it is open
+	token      atomic.Pointer[token] // see SetAdminToken
+	epoch      killfeed.Epoch        // of the feed; never changes while it is open
 	started    time.Time
 	routes     routes
 	metrics    http.Handler
@@ -61,6 +61,7 @@ type API struct {
 	live        *live.Set // what stays open: streams, sockets, long-poll sessions
 	sockets     *socket.Server
 	polls       polls
+	guests      guests
 	superseded  superseded
 	shelf       *shelf
 	connections *connections
@@ -79,7 +80,9 @@ type headHeader struct {
 
 // New makes the API of a feed. The error is about collectors that contradict each other.
 func New(feed *killfeed.Feed, c Config) (*API, error) {
-	a := &API{feed: feed, config: c, log: c.Logger, token: newToken(c.AdminToken), started: time.Now()}
+	a := &API{feed: feed, config: c, log: c.Logger, started: time.Now()}
+	first := newToken(c.AdminToken)
+	a.token.Store(&first)
 	a.config.AdminToken = ""
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -167,7 +170,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 		h["Access-Control-Allow-Origin"] = valueAny
 		h["Access-Control-Expose-Headers"] = valueExposed
 	case admin:
-		err = a.token.check(x)
+		err = a.token.Load().check(x)
 	}
 	if err == nil {
 		err = e.handle(x)

@@ -218,7 +218,8 @@ func (a *API) offsets(dst map[killfeed.Topic]killfeed.EventID, value []byte) err
 // handled reads the id of the last event that a client has handled: a number, or a cursor of this log.
 func (a *API) handled(name string, value []byte) (killfeed.EventID, error) {
 	text, _ := scalar(value)
-	c, err := killfeed.ParseCursor(text)
+	id, _ := cutNonce(text)
+	c, err := killfeed.ParseCursor(id)
 	if err != nil {
 		return 0, killfeed.Invalid(name, text, "the id of the last event handled, from 0 to the log's head, or its cursor")
 	}

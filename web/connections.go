@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"killfeed/phoenix"
+	"killfeed/web/live"
 	"killfeed/web/socket"
 )
 
@@ -26,8 +28,13 @@ func (a *API) Drain(ctx context.Context, within time.Duration) int { return a.li
 
 // socket opens a WebSocket for Phoenix Channels.
 func (a *API) socket(x *exchange) error {
-	version, err := a.admitSocket(x)
-	if err != nil || x.status != 0 {
+	how, err := a.admit(x.r)
+	if errors.Is(err, errNotAdmitted) { // as Phoenix does it
+		x.status = http.StatusForbidden
+		x.w.Header()["Content-Length"] = []string{"0"}
+		x.w.WriteHeader(http.StatusForbidden)
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if !socket.IsUpgrade(x.r) {
@@ -39,11 +46,7 @@ func (a *API) socket(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	protocol := ""
-	if strings.Contains(x.r.Header.Get("Sec-Websocket-Protocol"), phoenixProtocol) {
-		protocol = phoenixProtocol
-	}
-	conn, err := a.sockets.Accept(x.w, x.r, protocol, lease)
+	conn, err := a.sockets.Accept(x.w, x.r, phoenixProtocol, lease)
 	if err != nil {
 		lease.End()
 		x.status = http.StatusBadRequest // it was answered
@@ -51,39 +54,51 @@ func (a *API) socket(x *exchange) error {
 	}
 	x.status, x.waits = http.StatusSwitchingProtocols, true
 	a.connections.began("websocket")
-	conn.Serve(&socketHandler{talk: a.newTalk(version, conn.Wake)})
+	t := a.newTalk(how, conn.Wake)
+	conn.Serve(&socketHandler{talk: t})
+	a.welcome(t, func() { conn.Close(&socket.CloseError{Code: socket.Policy, Reason: "the token is not good any more"}) })
 	return nil
 }
 
-// notSocket answers other methods than GET, as Phoenix does.
+// notSocket answers other methods than those of a socket, as Phoenix does.
 func (a *API) notSocket(x *exchange) error {
 	return refuse(http.StatusBadRequest, "%s is no way to open a socket: GET is", shorten(x.r.Method))
 }
 
-// phoenixProtocol is the WebSocket subprotocol by which clients of Phoenix send a token.
+// phoenixProtocol is the WebSocket subprotocol that clients of Phoenix offer when they send a token.
 const phoenixProtocol = "phoenix"
 
-// admitSocket decides who may talk Phoenix, before there is a connection. A refusal is answered as Phoenix does, by a status
-// without a body; x.status is set then.
-func (a *API) admitSocket(x *exchange) (phoenix.Version, error) {
+// admission is how a client of Phoenix was let in.
+type admission struct {
+	version phoenix.Version
+	token   *token // that it showed; nil: it showed none
+}
+
+// errNotAdmitted is told by each transport in its own way, and without a reason.
+var errNotAdmitted = errors.New("not admitted")
+
+// admit decides who may talk Phoenix, before there is a connection. The error is errNotAdmitted, or about the query.
+func (a *API) admit(r *http.Request) (how admission, err error) {
 	vsn := ""
-	err := eachPair(x.r.URL.RawQuery, func(name, value string) error {
+	err = eachPair(r.URL.RawQuery, func(name, value string) error {
 		if name == "vsn" {
 			vsn = value
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return how, err
 	}
-	version, err := phoenix.ParseVersion(vsn)
-	token, sent := socketToken(x.r)
-	if err != nil || !a.allowsOrigin(x.r) || sent && !a.token.is(token) {
-		x.status = http.StatusForbidden
-		x.w.Header()["Content-Length"] = []string{"0"}
-		x.w.WriteHeader(http.StatusForbidden)
+	if how.version, err = phoenix.ParseVersion(vsn); err != nil || !a.allowsOrigin(r) {
+		return how, errNotAdmitted
 	}
-	return version, nil
+	if text, sent := socketToken(r); sent {
+		how.token = a.token.Load()
+		if !how.token.is(text) {
+			return how, errNotAdmitted
+		}
+	}
+	return how, nil
 }
 
 // socketToken finds the token that a client of Phoenix sends: as the second subprotocol over WebSocket, in a header of its own
@@ -92,9 +107,11 @@ func socketToken(r *http.Request) (token string, sent bool) {
 	if token = r.Header.Get("X-Phoenix-AuthToken"); token != "" {
 		return token, true
 	}
-	for part := range strings.SplitSeq(r.Header.Get("Sec-Websocket-Protocol"), ",") {
-		if text, ok := strings.CutPrefix(strings.TrimSpace(part), "base64url.bearer.phx."); ok {
-			return decodeToken(text), true
+	for _, offered := range r.Header["Sec-Websocket-Protocol"] {
+		for part := range strings.SplitSeq(offered, ",") {
+			if text, ok := strings.CutPrefix(strings.TrimSpace(part), "base64url.bearer.phx."); ok {
+				return decodeToken(text), true
+			}
 		}
 	}
 	return "", false
@@ -173,7 +190,7 @@ type connections struct {
 }
 
 func newConnections() *connections {
-	return &connections{
+	c := &connections{
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "killfeed_connections", Help: "Connections that stay open, by transport.",
 		}, []string{"transport"}),
@@ -188,6 +205,15 @@ func newConnections() *connections {
 			Name: "killfeed_channel_frames_broken_total", Help: "Frames of Channels that could not be read; each ends its connection.",
 		}),
 	}
+	// Series are there from the beginning, so that the first of a kind is a rise from 0.
+	for transport, usual := range map[string]string{"websocket": "1000", "longpoll": "0", "sse": "0", "ndjson": "0"} {
+		c.open.WithLabelValues(transport)
+		c.closed.WithLabelValues(transport, usual)
+	}
+	for _, reason := range []string{live.Full, live.TooFast, live.Draining} {
+		c.refused.WithLabelValues(reason)
+	}
+	return c
 }
 
 func (c *connections) collectors() []prometheus.Collector {

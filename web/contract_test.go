@@ -31,7 +31,9 @@ func TestRoutesAreTheDocuments(t *testing.T) {
 			documented = append(documented, method+" "+path)
 		}
 	}
-	routes := newServer(t).api.Routes()
+	routes := slices.DeleteFunc(newServer(t).api.Routes(), func(route string) bool {
+		return strings.HasPrefix(route, "* /socket/") // OpenAPI has no word for all other methods: its introduction tells
+	})
 	slices.Sort(documented)
 	slices.Sort(routes)
 	if diff := cmp.Diff(documented, routes); diff != "" {

@@ -3,17 +3,22 @@
 // # What it guarantees
 //
 // Every answer that is no success is an RFC 9457 problem document that names what was tried, with what value, and what is
-// accepted. Nothing private is in it: causes go to the log.
+// accepted; but for Channels, which answer as Phoenix does. Nothing private is in it: causes go to the log.
 //
 // A read commits only for a caller who is still there, HEAD never does, and what a caller is told about an insert or a
 // commit is on disk. On shutdown long polls are answered at once, and writes in flight are brought to their end.
 //
-// Everything is bounded: headers, bodies, items, topics, waiting, and the time that a slow sender or reader is given.
+// Streams and Channels tell what polls tell, in the same order, without a seam between what was missed and what comes: they
+// read the log in the same way, and are only woken. Nothing is queued for them; who is slow is behind.
+//
+// Everything is bounded: headers, bodies, items, topics, waiting, connections, and the time that a slow sender or reader is
+// given.
 //
 // # What callers owe
 //
 // The API wants the http.Server that NewServer makes, or one with the same limits. While the log is being opened a Gate
-// stands in for it. The Feed must be closed after the server was shut down, not before.
+// stands in for it. API.Run must be running for connections to be looked after, and API.Drain comes before the server's
+// Shutdown. The Feed must be closed after the server was shut down, not before.
 //
 // # How
 //

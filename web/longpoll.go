@@ -1,11 +1,13 @@
 package web
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	"killfeed/phoenix"
 	"killfeed/web/live"
+	"killfeed/web/socket"
 )
 
 // Phoenix's long-poll transport: for clients whose network lets no WebSocket through. Answers have the HTTP status 200
@@ -24,10 +27,10 @@ const (
 	pollWindow = 10 * time.Second
 	// pollAway is how long a session lives between two polls.
 	pollAway = pollWindow * 3 / 2
-	// maxPollLines is how many messages one request may bring. A current client splits at 100, an older one does not split.
-	maxPollLines = 10_000
-	// maxPollBody bounds such a request.
+	// maxPollBody bounds what one request may bring. A current client splits at 100 messages, an older one does not split.
 	maxPollBody = 8 << 20
+	// maxPollLine bounds a message in it. One in binary comes in base64.
+	maxPollLine = socket.MaxMessage/3*4 + 4
 )
 
 // Statuses of the transport, in the body.
@@ -49,14 +52,14 @@ type pollSession struct {
 
 	rung chan struct{} // cap 1: there may be something to pull
 	turn chan struct{} // cap 1: held by the poll that waits
+	sent chan struct{} // cap 1: held while messages are read and handled, which is in order and one body at a time
 	over chan struct{} // closed at the end
 
-	mu     sync.Mutex // guards the rest
-	oust   chan struct{}
-	polled time.Time // when the last poll ended, zero while one is going on
-	ended  bool
-
-	receiving sync.Mutex // held while messages are handled, which is in order
+	mu      sync.Mutex    // guards the rest
+	oust    chan struct{} // closed when a newer poll takes over from the one that is going on; nil when none is
+	polled  time.Time     // when the last poll ended, zero while one is going on
+	ended   bool
+	refused bool // ended, and its client is not to come back
 }
 
 // polls are the sessions by token.
@@ -101,9 +104,9 @@ func (p *polls) find(token string) *pollSession {
 
 // longpoll is GET: it begins a session, or waits for what there is to send.
 func (a *API) longpoll(x *exchange) error {
-	version, err := a.admitSocket(x)
-	if x.status != 0 || err != nil {
-		return a.refusePoll(x)
+	how, err := a.admit(x.r)
+	if err != nil {
+		return x.poll(pollRefused, "", nil)
 	}
 	token := pollToken(x.r)
 	if s := a.polls.find(token); s != nil {
@@ -120,8 +123,8 @@ func (a *API) longpoll(x *exchange) error {
 		return a.pollLater(x, err)
 	}
 	s := &pollSession{api: a, token: newPollToken(tokenGood), lease: lease, rung: make(chan struct{}, 1),
-		turn: make(chan struct{}, 1), over: make(chan struct{}), polled: time.Now()}
-	s.talk = a.newTalk(version, s.wake)
+		turn: make(chan struct{}, 1), sent: make(chan struct{}, 1), over: make(chan struct{}), polled: time.Now()}
+	s.talk = a.newTalk(how, s.wake)
 	a.polls.mu.Lock()
 	if a.polls.byName == nil {
 		a.polls.byName = map[string]*pollSession{}
@@ -130,6 +133,7 @@ func (a *API) longpoll(x *exchange) error {
 	a.polls.mu.Unlock()
 	a.connections.began("longpoll")
 	lease.Is(s)
+	a.welcome(s.talk, s.refuse)
 	return x.poll(pollGone, s.token, messages{})
 }
 
@@ -155,9 +159,6 @@ func pollToken(r *http.Request) string {
 	}
 	return r.URL.Query().Get("token")
 }
-
-// refusePoll answers who may not talk Phoenix. Clients do not come back then.
-func (a *API) refusePoll(x *exchange) error { return x.poll(pollRefused, "", nil) }
 
 // pollLater answers who is not let in at the moment. A client whose answer has another status in its body than those above
 // hangs for ever, so it is not a problem document.
@@ -226,113 +227,179 @@ func (s *pollSession) wake() {
 // poll waits for what there is to send. A newer poll takes over from one that waits.
 func (s *pollSession) poll(x *exchange) error {
 	ctx, oust := x.r.Context(), make(chan struct{})
-	s.mu.Lock()
-	if s.oust != nil {
-		close(s.oust)
-	}
-	s.oust = oust
-	s.polled = time.Time{}
-	s.mu.Unlock()
+	s.begin(oust)
+	defer s.leave(oust)
+	nothing := func() error { return x.poll(pollNothing, s.token, messages{}) }
 	select {
 	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-oust:
+		return nothing()
 	case <-ctx.Done():
-		return x.poll(pollNothing, s.token, messages{})
+		return nothing()
 	}
-	defer func() {
-		s.mu.Lock()
-		if s.oust == oust {
-			s.oust, s.polled = nil, time.Now()
-		}
-		s.mu.Unlock()
-		<-s.turn
-	}()
 	window := time.NewTimer(pollWindow)
 	defer window.Stop()
 	for {
-		if ctx.Err() != nil { // nobody is there to take it
-			return x.poll(pollNothing, s.token, messages{})
+		if ctx.Err() != nil || isClosed(oust) { // nobody is there to take it
+			return nothing()
 		}
 		m := messages{}
 		if s.talk.pull(&m, false) {
 			err := x.poll(pollOK, s.token, m)
-			s.talk.written()
-			s.wake() // there may be more
+			// What did not go out is not committed. That the client has left by now says nothing: it may have what it wanted.
+			if http.NewResponseController(x.w).Flush() == nil {
+				s.talk.written()
+			}
 			return err
 		}
 		select {
 		case <-s.rung:
 		case <-window.C:
-			return x.poll(pollNothing, s.token, messages{})
+			return nothing()
 		case <-oust:
-			return x.poll(pollNothing, s.token, messages{})
 		case <-s.over:
-			return x.poll(pollGone, newPollToken(tokenDoomed), messages{})
+			return s.gone(x)
 		case <-ctx.Done():
 		}
 	}
 }
 
-// longpollSend is POST: messages of the client.
+// begin notes that a poll is going on, and ousts the one before.
+func (s *pollSession) begin(oust chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.oust != nil {
+		close(s.oust)
+	}
+	s.oust, s.polled = oust, time.Time{}
+}
+
+// leave notes that a poll has ended, if no newer one has taken over.
+func (s *pollSession) leave(oust chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.oust == oust {
+		s.oust, s.polled = nil, time.Now()
+	}
+}
+
+// gone answers a poll of a session that has ended.
+func (s *pollSession) gone(x *exchange) error {
+	s.mu.Lock()
+	refused := s.refused
+	s.mu.Unlock()
+	if refused {
+		return x.poll(pollRefused, "", nil)
+	}
+	return x.poll(pollGone, newPollToken(tokenDoomed), messages{})
+}
+
+// longpollSend is POST: messages of the client, each a line of NDJSON, or one that is the body.
 func (a *API) longpollSend(x *exchange) error {
-	if _, err := a.admitSocket(x); x.status != 0 || err != nil {
-		return a.refusePoll(x)
+	if _, err := a.admit(x.r); err != nil {
+		return x.poll(pollRefused, "", nil)
 	}
 	s := a.polls.find(pollToken(x.r))
 	if s == nil {
 		return x.poll(pollGone, "", nil)
 	}
-	body, err := x.body(maxPollBody, bodyTime)
-	if err != nil {
+	select {
+	case s.sent <- struct{}{}:
+		defer func() { <-s.sent }()
+	case <-s.over:
+		return x.poll(pollGone, "", nil)
+	case <-x.r.Context().Done():
 		return x.poll(pollTryAgain, "", nil)
 	}
-	list := [][]byte{body}
-	if strings.HasPrefix(x.r.Header.Get("Content-Type"), "application/x-ndjson") {
-		list = bytes.SplitN(body, []byte("\n"), maxPollLines+1)
+	if control := http.NewResponseController(x.w); control.SetReadDeadline(time.Now().Add(bodyTime)) == nil {
+		defer control.SetReadDeadline(time.Time{})
 	}
-	if len(list) > maxPollLines {
-		return x.poll(pollTryAgain, "", nil)
-	}
-	return x.poll(s.receive(list), "", nil)
+	lines := strings.HasPrefix(x.r.Header.Get("Content-Type"), "application/x-ndjson")
+	return x.poll(s.receive(http.MaxBytesReader(x.w, x.r.Body, maxPollBody), lines), "", nil)
 }
 
-// receive handles messages in their order, and returns a status.
-func (s *pollSession) receive(list [][]byte) int {
-	s.receiving.Lock()
-	defer s.receiving.Unlock()
-	for _, line := range list {
-		line = bytes.TrimRight(line, "\r")
-		if len(line) == 0 {
+// receive handles messages as they arrive, in their order, so that no more than one of them is in memory. It returns a status.
+func (s *pollSession) receive(body io.Reader, lines bool) int {
+	from := &watched{Reader: body}
+	in := bufio.NewScanner(from)
+	in.Buffer(nil, maxPollLine)
+	if !lines {
+		in.Split(func(data []byte, atEOF bool) (int, []byte, error) { // all of it
+			if !atEOF {
+				return 0, nil, nil
+			}
+			return len(data), data, bufio.ErrFinalToken
+		})
+	}
+	for in.Scan() {
+		message := in.Bytes()
+		if from.failed { // then this may be half of one
+			return pollTryAgain
+		}
+		if len(message) == 0 {
 			continue
 		}
-		if s.isOver() {
+		if isClosed(s.over) {
 			return pollGone
 		}
 		if s.talk.full() {
 			return pollBusy
 		}
-		text := line[0] == '[' || line[0] == '{'
-		if !text {
-			raw, err := base64.StdEncoding.DecodeString(string(line))
-			if err != nil {
-				s.end()
-				return pollGone
-			}
-			line = raw
-		}
-		err := s.talk.message(text, line)
-		var broken *phoenix.BrokenError
-		if errors.As(err, &broken) {
-			s.api.connections.broken.Inc()
+		text := !lines || message[0] == '[' || message[0] == '{'
+		if err := s.message(text, message); err != nil {
 			s.end()
 			return pollGone
 		}
 	}
+	switch {
+	case from.failed: // the body did not arrive, or is too large
+		return pollTryAgain
+	case in.Err() != nil: // a line is too large
+		s.end()
+		return pollGone
+	}
 	return pollOK
 }
 
-func (s *pollSession) isOver() bool {
+// watched tells whether reading has failed. A scanner hands out what there is before it says so.
+type watched struct {
+	io.Reader
+	failed bool
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.Reader.Read(b)
+	w.failed = w.failed || err != nil && err != io.EOF
+	return n, err
+}
+
+var errTooBig = errors.New("a message is too large")
+
+// message handles one message. After an error the session is to end.
+func (s *pollSession) message(text bool, message []byte) error {
+	if !text {
+		n, err := base64.StdEncoding.Decode(message, message)
+		if err != nil {
+			return err
+		}
+		message = message[:n]
+	}
+	if len(message) > socket.MaxMessage {
+		return errTooBig
+	}
+	err := s.talk.message(text, message)
+	var broken *phoenix.BrokenError
+	if errors.As(err, &broken) {
+		s.api.connections.broken.Inc()
+	}
+	return err
+}
+
+// isClosed tells whether a channel of which nothing else is received is closed.
+func isClosed(c chan struct{}) bool {
 	select {
-	case <-s.over:
+	case <-c:
 		return true
 	default:
 		return false
@@ -351,6 +418,14 @@ func (s *pollSession) Look(now time.Time) {
 
 // Drain is live.Conn's.
 func (s *pollSession) Drain() { s.end() }
+
+// refuse ends the session of a client that is not to come back.
+func (s *pollSession) refuse() {
+	s.mu.Lock()
+	s.refused = true
+	s.mu.Unlock()
+	s.end()
+}
 
 // end ends the session.
 func (s *pollSession) end() {

@@ -150,13 +150,15 @@ func newFeedCollector(feed *killfeed.Feed) *feedCollector {
 	total("duplicates", "Killmails that were there already.", func(r *reading) uint64 { return r.Duplicates })
 	total("group_commits", "Group commits: one fsync each.", func(r *reading) uint64 { return r.Groups })
 	total("grouped_requests", "Inserts, commits and seeks in group commits.", func(r *reading) uint64 { return r.Grouped })
-	total("reads", "Polls and nexts, also stateless ones.", func(r *reading) uint64 { return r.Fetches })
-	total("events_delivered", "Events in the answers to reads.", func(r *reading) uint64 { return r.Delivered })
+	total("reads", "Polls and nexts, also stateless ones, and batches that streams and channels read.", func(r *reading) uint64 { return r.Fetches })
+	total("events_delivered", "Events in the answers to reads, and in streams and channels.", func(r *reading) uint64 { return r.Delivered })
 	total("gaps_told", "Gaps told to readers.", func(r *reading) uint64 { return r.Gaps })
 	total("damaged_reads", "Stored records found damaged when they were to be read.", func(r *reading) uint64 { return r.Damaged })
 	total("collections", "Collections run to their end.", func(r *reading) uint64 { return r.Collections })
 	total("events_removed", "Events removed by collections.", func(r *reading) uint64 { return r.Removed })
 	gauge("clients", "Clients remembered.", func(r *reading) float64 { return float64(r.Clients) })
+	gauge("subscriptions", "Subscriptions that are open: one for each stream and each joined channel.",
+		func(r *reading) float64 { return float64(r.Subscriptions) })
 	gauge("waiting_reads", "Long polls that wait for an event.", func(r *reading) float64 { return float64(r.Waiting) })
 	return c
 }

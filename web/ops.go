@@ -100,6 +100,8 @@ func (a *API) status(x *exchange) error {
 		Log       log       `json:"log"`
 		Clients   int       `json:"clients"`
 		Waiting   int       `json:"waiting"`
+		Conns     int       `json:"connections"`
+		Subs      int       `json:"subscriptions"`
 		Retention retention `json:"retention"`
 		Services  any       `json:"services,omitempty"`
 		Sources   any       `json:"sources,omitempty"`
@@ -109,7 +111,7 @@ func (a *API) status(x *exchange) error {
 		Uptime:  int64(time.Since(a.started).Seconds()),
 		Health:  a.readiness(),
 		Log:     log{Epoch: st.Epoch, First: st.First, Head: st.Head, MirrorSeq: st.MirrorSeq, Bytes: st.Bytes},
-		Clients: stats.Clients, Waiting: stats.Waiting,
+		Clients: stats.Clients, Waiting: stats.Waiting, Conns: a.live.Len(), Subs: stats.Subscriptions,
 		Retention: retention{keep.Retain.Seconds(), keep.Max.Seconds(), keep.MaxBytes, keep.ClientTTL.Seconds()},
 	}
 	if a.config.Services != nil {

@@ -41,6 +41,7 @@ const (
 	paramMaxAge
 	paramUpdates
 	paramBackfill
+	paramResume // last_event_id of a stream; behind paramAfter, because it wins
 	paramCount
 )
 
@@ -73,6 +74,11 @@ func (p *readParams) set(name, value string) error {
 		return p.setOnce(paramClient, name, value)
 	case "after":
 		return p.setOnce(paramAfter, name, value)
+	case "last_event_id", "lastEventId":
+		if p.form != formStream {
+			return nil
+		}
+		return p.setOnce(paramResume, "last_event_id", value)
 	case "start":
 		return p.setOnce(paramStart, name, value)
 	case "limit":
@@ -119,6 +125,8 @@ func (p *readParams) knows(name string) bool {
 		return p.form == formPoll
 	case "wait":
 		return p.form != formStream
+	case "last_event_id", "lastEventId":
+		return p.form == formStream
 	}
 	return false
 }
@@ -207,9 +215,11 @@ func (p *readParams) read() (killfeed.Read, error) {
 		}
 		switch value := p.value[which]; which {
 		case paramAfter:
-			var c killfeed.Cursor
-			c, err = killfeed.ParseCursor(value)
-			r.From = &c
+			r.From, err = parseCursor("after", value)
+		case paramResume:
+			if value != "" { // a program that has none yet sends none
+				r.From, err = parseCursor("last_event_id", value)
+			}
 		case paramStart:
 			r.Start, err = killfeed.ParseStart("start", value)
 		case paramLimit:
@@ -235,6 +245,28 @@ func (p *readParams) read() (killfeed.Read, error) {
 		}
 	}
 	return r, nil
+}
+
+// parseCursor reads a cursor, also one with the nonce of a durable stream, which means nothing here.
+func parseCursor(name, value string) (*killfeed.Cursor, error) {
+	id, _ := cutNonce(value)
+	c, err := killfeed.ParseCursor(id)
+	if err != nil {
+		return nil, killfeed.Invalid(name, value, "a cursor, <event_id>-<epoch>, as an earlier answer gave it, or an event id")
+	}
+	return &c, nil
+}
+
+// nonceLen is the length of a nonce as text.
+const nonceLen = 12
+
+// cutNonce takes the nonce from the id of a durable stream's event: <event_id>-<epoch>-<nonce>.
+func cutNonce(id string) (cursor, nonce string) {
+	i := strings.LastIndexByte(id, '-')
+	if i < 0 || len(id)-i-1 != nonceLen || strings.IndexByte(id, '-') == i || strings.Trim(id[i+1:], "0123456789abcdef") != "" {
+		return id, ""
+	}
+	return id[:i], id[i+1:]
 }
 
 func parseLimit(name, value string, usual int) (int, error) {

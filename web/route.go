@@ -26,14 +26,15 @@ type endpoint struct {
 	path   string
 	scope  scope
 	handle func(*exchange) error
-	// plainly: never compressed. Sockets are no answers, and events must not wait for a compressor.
+	// plainly: never compressed. Sockets are no answers, events must not wait for a compressor, and one does not tell whether
+	// what is committed went out.
 	plainly bool
 
 	metrics *instruments
 }
 
 // endpoints is the table of all there is. HEAD is answered wherever GET is, as GET without a body; it has a row of its own
-// where it does less. OPTIONS is answered everywhere.
+// where it does less, and is one of the others of a socket. OPTIONS is answered everywhere.
 func (a *API) endpoints() []*endpoint {
 	return []*endpoint{
 		{method: "GET", path: "/api/killfeed", scope: open, handle: a.poll},
@@ -45,7 +46,7 @@ func (a *API) endpoints() []*endpoint {
 		{method: "GET", path: "/api/killfeed/stream", scope: open, handle: a.serveStream, plainly: true},
 		{method: "GET", path: "/socket/websocket", scope: open, handle: a.socket, plainly: true},
 		{method: "*", path: "/socket/websocket", scope: open, handle: a.notSocket},
-		{method: "GET", path: "/socket/longpoll", scope: open, handle: a.longpoll},
+		{method: "GET", path: "/socket/longpoll", scope: open, handle: a.longpoll, plainly: true},
 		{method: "POST", path: "/socket/longpoll", scope: open, handle: a.longpollSend},
 		{method: "OPTIONS", path: "/socket/longpoll", scope: open, handle: a.longpollOptions},
 		{method: "*", path: "/socket/longpoll", scope: open, handle: a.notSocket},
@@ -102,7 +103,7 @@ func newRoutes(endpoints []*endpoint, m *metrics) routes {
 	}
 	for _, res := range t.all {
 		res.get = res.methods["GET"]
-		if res.get != nil && res.methods["HEAD"] == nil {
+		if res.get != nil && res.methods["HEAD"] == nil && res.methods["*"] == nil {
 			res.methods["HEAD"] = res.get
 		}
 		allow, cors := res.allowed()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +22,18 @@ const (
 
 // NewServer returns an http.Server with limits that fit an API or a Gate. Its Shutdown answers long polls at once, and waits
 // for inserts and commits in flight.
+//
+// It speaks HTTP/1.1 and, to those who begin with it, HTTP/2 without TLS: so a proxy may carry many streams over a few
+// connections. WebSockets are HTTP/1.1's.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	base, end := context.WithCancelCause(context.Background())
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	s := &http.Server{
+		Protocols: protocols,
+		// The deadlines of HTTP/2 are those of streams; this one is the connection's, whose peer takes nothing at all.
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: takeWithin},
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      writeTime,
@@ -58,8 +68,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.ServeHTTP(w, r)
 		return
 	}
-	if r.URL.Path == "/socket/longpoll" { // whose clients take any other answer for the end of the world
+	if strings.TrimSuffix(r.URL.Path, "/") == "/socket/longpoll" { // whose clients take any other answer for the end of the world
 		w.Header()["Content-Type"] = valueJSON
+		w.Header()["Access-Control-Allow-Origin"] = valueAny
 		w.WriteHeader(http.StatusServiceUnavailable)
 		w.Write([]byte(pollLaterBody))
 		return

@@ -7,8 +7,10 @@ import (
 	"errors"
 	mrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"killfeed"
@@ -18,8 +20,11 @@ import (
 const (
 	// heartbeatEvery is how long a stream may be silent. Proxies between here and the client give up after 30 s or more.
 	heartbeatEvery = 20 * time.Second
-	// takeWithin is how long a client may take for what is written to it at a time.
+	// takeWithin is how long a client may take for a piece of pieceBytes, and takeAtEnd when the server stops. The time is not for
+	// a whole batch: a killmail of 8 MiB over a slow line would be cut off in its middle each time that the client comes back.
 	takeWithin = 60 * time.Second
+	takeAtEnd  = 5 * time.Second
+	pieceBytes = 64 << 10
 	// retryLeast and retryMost bound when a browser comes back. It is another time for each stream, so that those that were
 	// ended together do not come back together.
 	retryLeast, retryMost = 500 * time.Millisecond, 3 * time.Second
@@ -44,29 +49,29 @@ type stream struct {
 
 	rung    chan struct{} // cap 1: there is something to read
 	drained chan struct{} // closed when the server stops
+
+	mu      sync.Mutex // guards the rest; held for setting a deadline
+	writing bool       // so that control may be used by others: the request has not ended
+	end     time.Time  // when writing has to be over, zero until the server stops
 }
 
-// streamRequest is what a stream asks for beside the parameters.
+// streamRequest is what a stream asks for.
 type streamRequest struct {
+	read  killfeed.Read
 	lines bool
+	// client is the client's name, empty without one.
+	client string
 	// nonce is that of the stream that this one goes on with, empty when there was none.
 	nonce string
 }
 
 // serveStream answers with events as they come, until the client leaves or the server stops.
 func (a *API) serveStream(x *exchange) error {
-	q, r, err := x.streamRequest()
+	q, err := x.streamRequest()
 	if err != nil {
 		return err
 	}
-	name := ""
-	if x.params.given[paramClient] {
-		name = strings.Clone(x.client())
-		if err := killfeed.CheckClientName(name); err != nil {
-			return err
-		}
-	}
-	if q.nonce != "" && a.superseded.has(name, q.nonce) {
+	if q.nonce != "" && a.superseded.has(q.client, q.nonce) {
 		// A newer connection has the name, and told this client so. A browser that is answered 204 does not come back.
 		x.empty()
 		return nil
@@ -90,34 +95,27 @@ func (a *API) serveStream(x *exchange) error {
 		return err
 	}
 	defer lease.End()
-	s := &stream{api: a, x: x, control: http.NewResponseController(x.w), lines: q.lines, durable: name != "",
+	s := &stream{api: a, x: x, control: http.NewResponseController(x.w), lines: q.lines, durable: q.client != "",
 		rung: make(chan struct{}, 1), drained: make(chan struct{})}
 	if s.durable && !s.lines {
 		s.nonce = newNonce()
 	}
-	var place killfeed.Place
-	s.sub, place, err = a.feed.Subscribe(x.r.Context(), killfeed.Subscriber{
-		Read: r, Client: name, Holder: s, Wake: func() { s.rung <- struct{}{} },
-	})
+	name := q.client
+	sub, place, err := a.feed.Subscribe(x.r.Context(), killfeed.Subscriber{Read: q.read, Client: name, Holder: s, Wake: s.wake})
 	if err != nil {
 		return err
 	}
-	defer s.sub.Close()
+	s.sub = sub
+	defer sub.Close()
+	// A stream that is idle for hours keeps neither a body's memory nor a list of thousands of systems.
+	x.params, x.buf = readParams{}, nil
 	a.connections.began(kind)
 	defer a.connections.ended(kind, 0)
 	lease.Is(s)
 	x.waits, x.status = true, http.StatusOK
 	x.w.WriteHeader(http.StatusOK)
-	if err := s.open(&place); err == nil {
-		err = s.run(x.r.Context())
-		if errors.Is(err, killfeed.ErrReplaced) {
-			if s.nonce != "" {
-				a.superseded.add(name, s.nonce)
-			}
-			s.replaced()
-		} else if err != nil && !errors.Is(err, errStreamEnds) && !errors.Is(err, killfeed.ErrClosed) && !errors.Is(err, killfeed.ErrNotFound) {
-			a.log.Error("a stream could not be read; its client may come back", "err", err)
-		}
+	if s.open(&place) == nil {
+		s.ended(name, s.run(x.r.Context()))
 	}
 	return nil
 }
@@ -125,64 +123,50 @@ func (a *API) serveStream(x *exchange) error {
 // errStreamEnds: the client is gone, or the server stops.
 var errStreamEnds = errors.New("stream ends")
 
+// ended tells the client, or the log, why the stream ends.
+func (s *stream) ended(client string, err error) {
+	switch {
+	case errors.Is(err, killfeed.ErrReplaced):
+		if s.nonce != "" {
+			s.api.superseded.add(client, s.nonce)
+		}
+		s.replaced()
+	case errors.Is(err, errStreamEnds), errors.Is(err, killfeed.ErrClosed), errors.Is(err, killfeed.ErrNotFound):
+	default:
+		s.api.log.Error("a stream could not be read; its client may come back", "err", err)
+	}
+}
+
 // streamRequest reads what a stream asks for.
-func (x *exchange) streamRequest() (q streamRequest, r killfeed.Read, err error) {
+func (x *exchange) streamRequest() (q streamRequest, err error) {
 	p := &x.params
 	p.form = formStream
-	resume := ""
-	err = eachPair(x.r.URL.RawQuery, func(name, value string) error {
-		switch name {
-		case "last_event_id", "lastEventId":
-			resume = value
-			return nil
-		}
-		return p.set(name, value)
-	})
-	if err != nil {
-		return q, r, err
+	if err := eachPair(x.r.URL.RawQuery, p.set); err != nil {
+		return q, err
 	}
 	// The header comes from a browser that goes on after a loss, with the URL of its first request: it is the newer one.
-	resume = or(x.r.Header.Get("Last-Event-ID"), resume)
-	if resume != "" {
-		var id string
-		id, q.nonce = cutNonce(resume)
-		if _, err := killfeed.ParseCursor(id); err != nil {
-			return q, r, killfeed.Invalid("last_event_id", resume, "the id of the last event that arrived, as its id line gave it")
-		}
-		p.value[paramAfter], p.given[paramAfter] = id, true
-	} else if p.given[paramAfter] {
-		p.value[paramAfter], _ = cutNonce(p.value[paramAfter])
+	if id := x.r.Header.Get("Last-Event-ID"); id != "" {
+		p.value[paramResume], p.given[paramResume] = id, true
 	}
+	_, q.nonce = cutNonce(p.value[paramResume])
 	for _, accept := range x.r.Header["Accept"] {
 		q.lines = q.lines || strings.Contains(accept, "ndjson")
 	}
-	r, err = p.read()
-	return q, r, err
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
+	if p.given[paramClient] {
+		q.client = strings.Clone(x.client())
+		if err := killfeed.CheckClientName(q.client); err != nil {
+			return q, err
+		}
 	}
-	return b
+	q.read, err = p.read()
+	return q, err
 }
-
-// nonceLen is the length of a nonce as text.
-const nonceLen = 12
 
 // newNonce names a connection.
 func newNonce() string {
 	var b [nonceLen / 2]byte
 	rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
-}
-
-// cutNonce takes the nonce from an id that has one: <event_id>-<epoch>-<nonce>.
-func cutNonce(id string) (cursor, nonce string) {
-	if i := strings.LastIndexByte(id, '-'); i > 0 && strings.IndexByte(id, '-') != i && len(id)-i-1 == nonceLen {
-		return id[:i], id[i+1:]
-	}
-	return id, ""
 }
 
 // open tells where the stream begins.
@@ -212,78 +196,78 @@ func (s *stream) appendID(b []byte, c killfeed.Cursor) []byte {
 	return append(b, '\n')
 }
 
+// wake is the subscription's.
+func (s *stream) wake() {
+	select {
+	case s.rung <- struct{}{}:
+	default:
+	}
+}
+
 // run writes events until the stream ends, and says why it does.
 func (s *stream) run(ctx context.Context) error {
 	beat := time.NewTimer(heartbeatEvery)
 	defer beat.Stop()
-	for {
-		for more := true; more; {
-			if ctx.Err() != nil || s.isDrained() {
-				return errStreamEnds
-			}
-			var err error
-			if more, err = s.deliver(); err != nil {
+	always := make(chan struct{})
+	close(always)
+	for ready := always; ; { // the first read comes unasked
+		select {
+		case <-ready:
+			b, more, err := s.next()
+			if err != nil {
 				return err
 			}
-		}
-		beat.Reset(heartbeatEvery)
-	wait:
-		for {
-			select {
-			case <-s.rung:
-				break wait
-			case <-beat.C:
-				if s.write(s.appendHeartbeat(s.api.takeBuffer())) != nil {
-					return errStreamEnds
-				}
-				beat.Reset(heartbeatEvery)
-			case <-s.drained:
-				return errStreamEnds
-			case <-ctx.Done():
+			ready = s.rung
+			if more {
+				ready = always
+			}
+			if b == nil {
+				continue // what was passed over may take longer than a proxy has patience
+			}
+			if s.write(b) != nil {
 				return errStreamEnds
 			}
+			if s.durable {
+				s.sub.Delivered()
+			}
+		case <-beat.C:
+			if s.write(s.appendHeartbeat(s.api.takeBuffer())) != nil {
+				return errStreamEnds
+			}
+		case <-s.drained:
+			return errStreamEnds
+		case <-ctx.Done():
+			return errStreamEnds
 		}
+		beat.Reset(heartbeatEvery)
 	}
 }
 
-func (s *stream) isDrained() bool {
-	select {
-	case <-s.drained:
-		return true
-	default:
-		return false
-	}
-}
-
-// deliver writes what comes next.
-func (s *stream) deliver() (more bool, err error) {
+// next returns what comes next, as it is to be written; nil when nothing does.
+func (s *stream) next() (b []byte, more bool, err error) {
 	a := s.api
 	room := a.rooms.Get().(*[maxFrames]killfeed.Event)
 	d, err := s.sub.Read(room[:], maxFrames)
-	defer func() {
+	defer func() { // before it is written: a client that takes nothing holds one batch, not two
 		clear(d.Events) // which are in room
 		a.rooms.Put(room)
 	}()
-	if err != nil {
-		return false, err
+	if err != nil || d.Gap == nil && len(d.Events) == 0 {
+		return nil, d.More, err
 	}
-	if d.Gap == nil && len(d.Events) == 0 {
-		return d.More, nil
+	const around = 320 // bytes of an event, but the killmail
+	size := around
+	for i := range d.Events {
+		size += around + len(d.Events[i].Killmail)
 	}
-	b := a.takeBuffer()
+	b = slices.Grow(a.takeBuffer(), size)
 	if d.Gap != nil {
-		b = s.appendGap(b, d.Gap)
+		b = s.appendGap(b, &d)
 	}
 	for i := range d.Events {
 		b = s.appendEvent(b, &d.Events[i])
 	}
-	if s.write(b) != nil {
-		return false, errStreamEnds
-	}
-	if s.durable {
-		s.sub.Delivered()
-	}
-	return d.More, nil
+	return b, d.More, nil
 }
 
 func (s *stream) appendEvent(b []byte, e *killfeed.Event) []byte {
@@ -297,19 +281,19 @@ func (s *stream) appendEvent(b []byte, e *killfeed.Event) []byte {
 	return append(append(b, text...), "\n\n"...)
 }
 
-// appendGap tells of lost events. Its id is behind them, where there is a bound.
-func (s *stream) appendGap(b []byte, g *killfeed.Gap) []byte {
-	if s.lines {
-		b = append(b, `{"type":"gap",`...)
-		b = append(b, appendGap(nil, g)[1:]...)
-		if g.To > 0 {
-			b = append(b[:len(b)-1], `,"cursor":"`...)
-			b = append(killfeed.Cursor{After: g.To, Epoch: s.api.epoch}.Append(b), `"}`...)
-		}
-		return append(b, '\n')
+// appendGap tells of lost events. The place to resume from is behind them, but never behind an event that comes next: a damaged
+// event may lie between good ones.
+func (s *stream) appendGap(b []byte, d *killfeed.Delivery) []byte {
+	through := killfeed.Cursor{After: d.Gap.To, Epoch: s.api.epoch}
+	if len(d.Events) > 0 {
+		through.After = min(through.After, d.Events[0].ID-1)
 	}
-	b = append(b, "event: gap\ndata: "...)
-	return append(appendGap(b, g), "\n\n"...)
+	if s.lines {
+		b = append(append(b, `{"type":"gap",`...), appendGap(nil, d.Gap)[1:]...)
+		return append(through.Append(append(b[:len(b)-1], `,"cursor":"`...)), "\"}\n"...)
+	}
+	b = append(s.appendID(b, through), "event: gap\ndata: "...)
+	return append(appendGap(b, d.Gap), "\n\n"...)
 }
 
 // appendHeartbeat shows that the stream lives, and moves the place to resume from past everything that was of no interest: so
@@ -336,22 +320,52 @@ func (s *stream) replaced() {
 // write writes b at once and gives it back.
 func (s *stream) write(b []byte) error {
 	defer s.api.giveBuffer(b)
-	// Without a deadline a client that takes nothing would be waited for as long as its machine is up. The errors are of
-	// connections that have none, in tests.
-	_ = s.control.SetWriteDeadline(time.Now().Add(takeWithin))
-	_, err := s.x.w.Write(b)
-	if err == nil {
-		err = s.control.Flush()
+	defer s.limit(false)
+	for len(b) > 0 {
+		n := min(len(b), pieceBytes)
+		s.limit(true)
+		if _, err := s.x.w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
 	}
-	_ = s.control.SetWriteDeadline(time.Time{}) // over HTTP/2 it would end a stream that is silent
-	return err
+	return s.control.Flush()
+}
+
+// limit sets until when the client has to have taken what is about to be written, or that nothing is: a deadline would end a
+// stream over HTTP/2 that is silent. Without one a client that takes nothing would be waited for as long as its machine is up.
+func (s *stream) limit(writing bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = writing
+	s.setDeadline()
+}
+
+// setDeadline is for who holds mu. The errors are of connections that have no deadlines, in tests.
+func (s *stream) setDeadline() {
+	switch {
+	case !s.writing:
+		_ = s.control.SetWriteDeadline(time.Time{})
+	case !s.end.IsZero():
+		_ = s.control.SetWriteDeadline(s.end)
+	default:
+		_ = s.control.SetWriteDeadline(time.Now().Add(takeWithin))
+	}
 }
 
 // Look is live.Conn's: the write deadlines are enough.
 func (s *stream) Look(time.Time) {}
 
 // Drain is live.Conn's.
-func (s *stream) Drain() { close(s.drained) }
+func (s *stream) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end = time.Now().Add(takeAtEnd)
+	close(s.drained)
+	if s.writing {
+		s.setDeadline()
+	}
+}
 
 // enter lets a connection in that stays, or says when to come back.
 func (a *API) enter() (*live.Lease, error) {

@@ -19,14 +19,14 @@ import (
 type talk struct {
 	api     *API
 	session *phoenix.Session
+	token   *token // that let the client in; nil: none did
+	gone    bool   // it has ended; guarded by API.guests.mu
 	wake    func() // has the transport pull; must not block
 
 	// Owned by who pulls, of which there is one at a time.
 	sent []*channel // those of which something was pulled last
 
-	mu    sync.Mutex // guards the rest; held for a moment, and never when a method of session or a Subscription is called
-	room  sync.Cond  // with mu: answers has become shorter, or ended
-	ended bool
+	mu sync.Mutex // guards the rest; held for a moment, and never when a method of session or a Subscription is called
 	// answers are frames to be sent, size their bytes.
 	answers [][]byte
 	size    int
@@ -43,28 +43,23 @@ const (
 	patience = 30 * time.Second
 )
 
-func (a *API) newTalk(v phoenix.Version, wake func()) *talk {
-	t := &talk{api: a, wake: wake}
-	t.room.L = &t.mu
-	t.session = phoenix.NewSession(phoenix.Options{Version: v, Join: t.join, Send: t.send, Panicked: a.panickedIn("a channel")})
+func (a *API) newTalk(by admission, wake func()) *talk {
+	t := &talk{api: a, token: by.token, wake: wake}
+	t.session = phoenix.NewSession(phoenix.Options{Version: by.version, Join: t.join, Send: t.send, Panicked: a.panickedIn("a channel")})
 	return t
 }
 
-// message handles a frame of the client's. It waits while too many answers are to be sent. A *phoenix.BrokenError means that
-// the connection is to end.
+// message handles a frame of the client's, which is not to be done while full. A *phoenix.BrokenError means that the
+// connection is to end.
 func (t *talk) message(text bool, frame []byte) error {
-	t.mu.Lock()
-	for t.size > maxAnswers && !t.ended {
-		t.room.Wait()
-	}
-	t.mu.Unlock()
 	if text {
 		return t.session.Receive(frame)
 	}
 	return t.session.ReceiveBinary(frame)
 }
 
-// full tells whether message would wait.
+// full tells whether too many answers are to be sent. A message may be answered at any length, so that this is asked before
+// each.
 func (t *talk) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -96,7 +91,6 @@ func (t *talk) pull(to sink, last bool) bool {
 	for _, c := range ready {
 		c.queued = false
 	}
-	t.room.Broadcast()
 	t.mu.Unlock()
 	before := to.Len()
 	for _, frame := range answers {
@@ -126,10 +120,9 @@ func (t *talk) written() {
 
 // end closes everything. Nothing is pulled any more.
 func (t *talk) end() {
+	t.api.guests.remove(t)
 	t.mu.Lock()
-	t.ended = true
 	t.answers, t.size = nil, 0
-	t.room.Broadcast()
 	t.mu.Unlock()
 	t.session.Close()
 }
@@ -148,7 +141,8 @@ type channel struct {
 	joined, queued, left bool
 }
 
-// topicMany is the Phoenix topic for many systems and topics at once.
+// topicMany is the Phoenix topic for many systems and topics at once. A connection can join it once, as any topic: that is what
+// bounds a client that asks for all it can, at killfeed.MaxTopics and one more for each other channel.
 const topicMany = "killfeed"
 
 // join is the session's.
@@ -430,6 +424,9 @@ func (h *socketHandler) Message(text bool, frame []byte) error {
 	}
 	return err
 }
+
+// Full is socket.Handler's.
+func (h *socketHandler) Full() bool { return h.talk.full() }
 
 // Pull is socket.Handler's.
 func (h *socketHandler) Pull(b *socket.Batch, last bool) bool { return h.talk.pull(b, last) }

@@ -4,8 +4,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // token is the admin token. Only its sum is kept, so that no dump of this struct tells it, and sums are compared, so that
@@ -50,4 +53,58 @@ func decodeToken(text string) string {
 		return ""
 	}
 	return string(b)
+}
+
+// SetAdminToken changes the admin token; empty: none is accepted any more. Connections that the one before let in are closed:
+// WebSockets with 1008, long polls with 403. It returns how many. The same token again changes nothing.
+func (a *API) SetAdminToken(text string) (closed int) {
+	next := newToken(text)
+	g := &a.guests
+	g.mu.Lock()
+	if *a.token.Load() == next {
+		g.mu.Unlock()
+		return 0
+	}
+	a.token.Store(&next)
+	ends := slices.Collect(maps.Values(g.ends))
+	g.mu.Unlock()
+	for _, end := range ends {
+		end()
+	}
+	return len(ends)
+}
+
+// guests are the connections that the admin token let in. Those without a token may stay whatever it is.
+type guests struct {
+	mu   sync.Mutex // guards the rest, talk.gone, and changes of API.token; held for one map operation or a copy
+	ends map[*talk]func()
+}
+
+// welcome notes who was let in by a token, and how to end its connection, which must not block. It is ended at once when the
+// token has changed meanwhile.
+func (a *API) welcome(t *talk, end func()) {
+	if t.token == nil {
+		return
+	}
+	g := &a.guests
+	g.mu.Lock()
+	valid := a.token.Load() == t.token
+	if valid && !t.gone {
+		if g.ends == nil {
+			g.ends = map[*talk]func(){}
+		}
+		g.ends[t] = end
+	}
+	g.mu.Unlock()
+	if !valid {
+		end()
+	}
+}
+
+// remove forgets a connection that has ended.
+func (g *guests) remove(t *talk) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t.gone = true
+	delete(g.ends, t)
 }

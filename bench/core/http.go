@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,12 +8,16 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"killfeed/bench/internal/killmails"
+	"killfeed/bench/internal/server"
+	"killfeed/bench/internal/suite"
 )
 
 // side is one server with what is asked of it.
 type side struct {
 	name   string
-	server *server
+	server *server.Server
 	status int
 	path   func(i int) string
 	before func() error // before each round
@@ -23,7 +26,7 @@ type side struct {
 
 // compare loads the sides in turns.
 func (b *bench) compare(ctx context.Context, sides ...*side) error {
-	for round := range b.rounds + 1 {
+	for round := range b.Rounds + 1 {
 		for _, s := range sides {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -33,7 +36,7 @@ func (b *bench) compare(ctx context.Context, sides ...*side) error {
 					return fmt.Errorf("%s: %w", s.name, err)
 				}
 			}
-			l, err := s.server.drive(b.conns, b.round, func(i int) []byte { return get(s.path(i)) }, func(_, status int, body []byte) error {
+			l, err := drive(s.server, b.conns, b.round, func(i int) []byte { return server.Get(s.path(i)) }, func(_, status int, body []byte) error {
 				if status == 204 && s.status == 200 {
 					return errEnough // everything is read
 				}
@@ -53,7 +56,7 @@ func (b *bench) compare(ctx context.Context, sides ...*side) error {
 	return nil
 }
 
-func (s *side) rate() float64 { return median(s.rates()) }
+func (s *side) rate() float64 { return suite.Median(s.rates()) }
 
 func (s *side) rates() (vs []float64) {
 	for _, l := range s.loads {
@@ -67,22 +70,22 @@ func (s *side) cpu() float64 {
 	for _, l := range s.loads {
 		vs = append(vs, float64(l.cpu.Nanoseconds())/1000)
 	}
-	return median(vs)
+	return suite.Median(vs)
 }
 
 // against is the result line of two sides. The ratio is that of the rates; that of processor time stands beside it, because
 // it does not count what the load side takes of the machine.
-func (s *side) against(y *side, name string, least float64) result {
+func (s *side) against(y *side, name string, least float64) suite.Result {
 	r := s.rate() / y.rate()
-	return result{
-		Measure: name, Ours: perSecond(s.rate()), Yardstick: perSecond(y.rate()), Ratio: r,
+	return suite.Result{
+		Measure: name, Ours: suite.PerSecond(s.rate()), Yardstick: suite.PerSecond(y.rate()), Ratio: r,
 		Want: fmt.Sprintf("at least %.2f", least), Met: r >= least,
 		Note: fmt.Sprintf("server CPU %.1f against %.1f us a request (%.2f), spread %.0f%% and %.0f%%",
-			s.cpu(), y.cpu(), y.cpu()/s.cpu(), 100*spread(s.rates()), 100*spread(y.rates())),
+			s.cpu(), y.cpu(), y.cpu()/s.cpu(), 100*suite.Spread(s.rates()), 100*suite.Spread(y.rates())),
 	}
 }
 
-func (b *bench) yardstick(ctx context.Context, kind string, env ...string) (*server, error) {
+func (b *bench) yardstick(ctx context.Context, kind string, env ...string) (*server.Server, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -93,18 +96,18 @@ func (b *bench) yardstick(ctx context.Context, kind string, env ...string) (*ser
 			return nil, err
 		}
 	}
-	return b.start(ctx, self, "yardstick")
+	return server.Start(ctx, b.Work, self, "yardstick")
 }
 
 // caughtUp makes the bench's clients stand at the head, on ten systems each.
-func (b *bench) caughtUp(s *server) error { return b.seek(s, "latest") }
+func (b *bench) caughtUp(s *server.Server) error { return b.seek(s, "latest") }
 
 // seek moves all of the bench's clients.
-func (b *bench) seek(s *server, to string) error {
+func (b *bench) seek(s *server.Server, to string) error {
 	ids, _ := hotSystems()
 	for i := range b.conns {
 		body, _ := json.Marshal(map[string]any{"to": to, "systems": ids})
-		status, answer, err := s.send("POST", fmt.Sprintf("/api/clients/bench-%d/seek", i), string(body))
+		status, answer, err := s.Send("POST", fmt.Sprintf("/api/clients/bench-%d/seek", i), string(body))
 		if err != nil {
 			return err
 		}
@@ -116,32 +119,32 @@ func (b *bench) seek(s *server, to string) error {
 }
 
 // idle measures next with nothing new.
-func idle(ctx context.Context, b *bench) ([]result, error) {
+func idle(ctx context.Context, b *bench) ([]suite.Result, error) {
 	bare, err := b.yardstick(ctx, "bare")
 	if err != nil {
 		return nil, err
 	}
-	defer bare.stop()
+	defer bare.Stop()
 	queried, err := b.yardstick(ctx, "query")
 	if err != nil {
 		return nil, err
 	}
-	defer queried.stop()
+	defer queried.Stop()
 	path := func(i int) string { return "/api/killfeed/next?" + query(i) }
 	sides := []*side{
 		{name: "bare", server: bare, status: 204, path: path},
 		{name: "query", server: queried, status: 204, path: path},
 	}
-	for _, n := range []int{1000, b.events} {
+	for _, n := range []int{1000, b.Events} {
 		dir, err := b.log(ctx, n)
 		if err != nil {
 			return nil, err
 		}
-		s, err := b.serve(ctx, dir)
+		s, err := server.Serve(ctx, b.Work, b.Killfeed, dir)
 		if err != nil {
 			return nil, err
 		}
-		defer s.stop()
+		defer s.Stop()
 		if err := b.caughtUp(s); err != nil {
 			return nil, err
 		}
@@ -151,31 +154,31 @@ func idle(ctx context.Context, b *bench) ([]result, error) {
 		return nil, err
 	}
 	empty, query, small, large := sides[0], sides[1], sides[2], sides[3]
-	of := fmt.Sprintf("next, nothing new, %d stored, against ", b.events)
+	of := fmt.Sprintf("next, nothing new, %d stored, against ", b.Events)
 	bareLine := large.against(empty, of+"a bare 204 handler", 0)
 	bareLine.Want = ""
-	same := large.against(small, fmt.Sprintf("next, nothing new, %d stored, against 1000 stored", b.events), 0.85)
+	same := large.against(small, fmt.Sprintf("next, nothing new, %d stored, against 1000 stored", b.Events), 0.85)
 	same.Want = "within 15 %"
 	same.Met = same.Ratio >= 0.85 && same.Ratio <= 1/0.85
-	return []result{large.against(query, of+"a handler that reads the query", 0.80), bareLine, same}, nil
+	return []suite.Result{large.against(query, of+"a handler that reads the query", 0.80), bareLine, same}, nil
 }
 
 // next measures next with a new event.
-func next(ctx context.Context, b *bench) ([]result, error) {
-	dir, err := b.log(ctx, b.events)
+func next(ctx context.Context, b *bench) ([]suite.Result, error) {
+	dir, err := b.log(ctx, b.Events)
 	if err != nil {
 		return nil, err
 	}
-	ours, err := b.serve(ctx, dir)
+	ours, err := server.Serve(ctx, b.Work, b.Killfeed, dir)
 	if err != nil {
 		return nil, err
 	}
-	defer ours.stop()
+	defer ours.Stop()
 	// A few thousand events come in anew, so that they are what the server holds of the newest.
 	if err := b.feed(ours, 6000); err != nil {
 		return nil, err
 	}
-	status, answer, err := ours.get("/api/status")
+	status, answer, err := ours.Get("/api/status")
 	if err != nil || status != 200 {
 		return nil, fmt.Errorf("status answered %d: %w", status, err)
 	}
@@ -191,11 +194,11 @@ func next(ctx context.Context, b *bench) ([]result, error) {
 	if err := b.seek(ours, from); err != nil {
 		return nil, err
 	}
-	status, body, err := ours.get("/api/killfeed/next?" + query(0) + "&commit=manual")
+	status, body, err := ours.Get("/api/killfeed/next?" + query(0) + "&commit=manual")
 	if err != nil || status != 200 {
 		return nil, fmt.Errorf("next answered %d: %w", status, err)
 	}
-	file := filepath.Join(b.work, "body.json")
+	file := filepath.Join(b.Work, "body.json")
 	if err := os.WriteFile(file, body, 0o600); err != nil {
 		return nil, err
 	}
@@ -203,35 +206,34 @@ func next(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer yard.stop()
+	defer yard.Stop()
 	path := func(i int) string { return "/api/killfeed/next?" + query(i) }
 	y := &side{name: "body", server: yard, status: 200, path: path}
 	o := &side{name: "next", server: ours, status: 200, path: path, before: func() error { return b.seek(ours, from) }}
 	if err := b.compare(ctx, y, o); err != nil {
 		return nil, err
 	}
-	return []result{o.against(y, fmt.Sprintf("next with a new event of %d bytes", len(body)), 0.60)}, nil
+	return []suite.Result{o.against(y, fmt.Sprintf("next with a new event of %d bytes", len(body)), 0.60)}, nil
 }
 
 // feed posts n killmails.
-func (b *bench) feed(s *server, n int) error {
-	token, err := os.ReadFile(filepath.Join(b.work, fmt.Sprintf("log-%d", b.events), "admin.token"))
+func (b *bench) feed(s *server.Server, n int) error {
+	token, err := killmails.Token(killmails.Dir(b.Work, b.Events))
 	if err != nil {
 		return err
 	}
-	m := freshMaker()
+	m := killmails.Fresh()
 	for n > 0 {
 		var batch []byte
 		for range min(n, 500) {
 			batch = append(append(batch, m.Next().JSON...), '\n')
 			n--
 		}
-		c, err := dial(s.addr)
+		c, err := server.Dial(s.Addr)
 		if err != nil {
 			return err
 		}
-		status, answer, err := c.do(append(fmt.Appendf(nil, "POST /api/killmails HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n",
-			bytes.TrimSpace(token), len(batch)), batch...))
+		status, answer, err := c.Do(server.Post("/api/killmails", token, batch))
 		c.Close()
 		if err != nil || status != 201 && status != 200 {
 			return fmt.Errorf("killmails answered %d %s: %w", status, answer[:min(len(answer), 200)], err)
@@ -241,24 +243,24 @@ func (b *bench) feed(s *server, n int) error {
 }
 
 // reopen measures how long a large log takes to be ready, and what memory the server then holds.
-func reopen(ctx context.Context, b *bench) ([]result, error) {
-	dir, err := b.log(ctx, b.events)
+func reopen(ctx context.Context, b *bench) ([]suite.Result, error) {
+	dir, err := b.log(ctx, b.Events)
 	if err != nil {
 		return nil, err
 	}
-	var rs []result
+	var rs []suite.Result
 	var resident int64
 	for _, m := range []struct {
 		name  string
 		least time.Duration
-		end   func(*server) error
+		end   func(*server.Server) error
 	}{
-		{"clean", time.Second, (*server).stop},
-		{"after kill -9", 3 * time.Second, (*server).kill},
+		{"clean", time.Second, (*server.Server).Stop},
+		{"after kill -9", 3 * time.Second, (*server.Server).Kill},
 	} {
 		var took []float64
-		for range b.rounds {
-			s, err := b.serve(ctx, dir)
+		for range b.Rounds {
+			s, err := server.Serve(ctx, b.Work, b.Killfeed, dir)
 			if err != nil {
 				return nil, err
 			}
@@ -269,23 +271,23 @@ func reopen(ctx context.Context, b *bench) ([]result, error) {
 				return nil, err
 			}
 			start := time.Now()
-			if s, err = b.serve(ctx, dir); err != nil {
+			if s, err = server.Serve(ctx, b.Work, b.Killfeed, dir); err != nil {
 				return nil, err
 			}
 			took = append(took, time.Since(start).Seconds())
-			resident = max(resident, s.rss())
-			if err := s.stop(); err != nil {
+			resident = max(resident, s.RSS())
+			if err := s.Stop(); err != nil {
 				return nil, err
 			}
 		}
-		rs = append(rs, result{
-			Measure: fmt.Sprintf("open with %d events, %s", b.events, m.name), Ours: fmt.Sprintf("%.2f s", median(took)),
-			Yardstick: m.least.String(), Ratio: m.least.Seconds() / median(took), Want: "under " + m.least.String(),
-			Met: median(took) < m.least.Seconds(), Note: fmt.Sprintf("spread %.0f%%", 100*spread(took)),
+		rs = append(rs, suite.Result{
+			Measure: fmt.Sprintf("open with %d events, %s", b.Events, m.name), Ours: fmt.Sprintf("%.2f s", suite.Median(took)),
+			Yardstick: m.least.String(), Ratio: m.least.Seconds() / suite.Median(took), Want: "under " + m.least.String(),
+			Met: suite.Median(took) < m.least.Seconds(), Note: fmt.Sprintf("spread %.0f%%", 100*suite.Spread(took)),
 		})
 	}
 	const most = 400 << 20
-	return append(rs, result{
+	return append(rs, suite.Result{
 		Measure: "resident memory after open", Ours: fmt.Sprintf("%d MB", resident>>20), Yardstick: "400 MB",
 		Ratio: most / float64(resident), Want: "under 400 MB", Met: resident < most,
 	}), nil

@@ -15,20 +15,14 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"killfeed"
+	"killfeed/bench/internal/killmails"
+	"killfeed/bench/internal/suite"
 	"killfeed/pebblestore"
-	"killfeed/storetest"
 )
 
-// freshMaker makes killmails that no log has yet.
-func freshMaker() *storetest.Maker {
-	return storetest.NewMaker(storetest.MakerOptions{
-		Seed: uint64(time.Now().UnixNano()), Systems: systems, Bytes: storetest.TypicalBytes, FirstID: time.Now().UnixMicro(),
-	})
-}
-
 // limits measures what the machine itself can do.
-func limits(ctx context.Context, b *bench) ([]result, error) {
-	f, err := os.Create(filepath.Join(b.work, "limits"))
+func limits(ctx context.Context, b *bench) ([]suite.Result, error) {
+	f, err := os.Create(filepath.Join(b.Work, "limits"))
 	if err != nil {
 		return nil, err
 	}
@@ -44,18 +38,18 @@ func limits(ctx context.Context, b *bench) ([]result, error) {
 			return nil, err
 		}
 	}
-	return []result{{
-		Measure: "limit: append 4 KB and fsync, one after another", Ours: perSecond(float64(n) / time.Since(start).Seconds()),
+	return []suite.Result{{
+		Measure: "limit: append 4 KB and fsync, one after another", Ours: suite.PerSecond(float64(n) / time.Since(start).Seconds()),
 		Ratio: 1,
 	}}, nil
 }
 
 // fetch measures how the cost of a read depends on what is stored.
-func fetch(ctx context.Context, b *bench) ([]result, error) {
+func fetch(ctx context.Context, b *bench) ([]suite.Result, error) {
 	_, topics := hotSystems()
 	type end struct{ newest, oldest func() (float64, error) }
 	var ends []end
-	for _, n := range []int{1000, b.events} {
+	for _, n := range []int{1000, b.Events} {
 		dir, err := b.log(ctx, n)
 		if err != nil {
 			return nil, err
@@ -103,16 +97,16 @@ func fetch(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	line := func(which string, small, large, most float64, want string) result {
-		return result{
-			Measure: fmt.Sprintf("Fetch of the %s 100 events over 10 systems, %d stored, against 1000 stored", which, b.events),
+	line := func(which string, small, large, most float64, want string) suite.Result {
+		return suite.Result{
+			Measure: fmt.Sprintf("Fetch of the %s 100 events over 10 systems, %d stored, against 1000 stored", which, b.Events),
 			Ours:    fmt.Sprintf("%.0f us", large), Yardstick: fmt.Sprintf("%.0f us", small), Ratio: small / large,
 			Want: want, Met: large/small <= most,
 		}
 	}
-	return []result{
-		line("newest", median(newest[0]), median(newest[1]), 1.3, "within 30 %"),
-		line("oldest", median(oldest[0]), median(oldest[1]), 10, "at most 10 times"),
+	return []suite.Result{
+		line("newest", suite.Median(newest[0]), suite.Median(newest[1]), 1.3, "within 30 %"),
+		line("oldest", suite.Median(oldest[0]), suite.Median(oldest[1]), 10, "at most 10 times"),
 	}, nil
 }
 
@@ -124,10 +118,10 @@ func positions(topics []killfeed.Topic) (ps []killfeed.Position) {
 }
 
 // insert measures durable inserts by 64 writers, against the engine with the same keys and bytes, grouped likewise.
-func insert(ctx context.Context, b *bench) ([]result, error) {
+func insert(ctx context.Context, b *bench) ([]suite.Result, error) {
 	const writers = 64
 	dir := func(name string) (string, error) {
-		d := filepath.Join(b.work, name)
+		d := filepath.Join(b.Work, name)
 		return d, os.RemoveAll(d)
 	}
 	ourDir, err := dir("insert-ours")
@@ -153,7 +147,7 @@ func insert(ctx context.Context, b *bench) ([]result, error) {
 	}
 	defer raw.close()
 
-	m := freshMaker()
+	m := killmails.Fresh()
 	round := func(insert func(system uint32, json []byte, id int64) error) (float64, error) {
 		// The killmails are made before, so that making them is not measured.
 		per := int(10_000 * b.round.Seconds() / writers)
@@ -194,17 +188,17 @@ func insert(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours, yard := median(rates[0]), median(rates[1])
+	ours, yard := suite.Median(rates[0]), suite.Median(rates[1])
 	st := feed.Stats()
-	return []result{
+	return []suite.Result{
 		{
-			Measure: "Insert, fsynced, 64 writers, 2.5 KB", Ours: perSecond(ours), Yardstick: perSecond(yard), Ratio: ours / yard,
+			Measure: "Insert, fsynced, 64 writers, 2.5 KB", Ours: suite.PerSecond(ours), Yardstick: suite.PerSecond(yard), Ratio: ours / yard,
 			Want: "at least 0.60", Met: ours/yard >= 0.60,
 			Note: fmt.Sprintf("spread %.0f%% and %.0f%%; %.0f inserts a group; ours parses, finds duplicates and indexes 15 topics",
-				100*spread(rates[0]), 100*spread(rates[1]), float64(st.Grouped)/float64(st.Groups)),
+				100*suite.Spread(rates[0]), 100*suite.Spread(rates[1]), float64(st.Grouped)/float64(st.Groups)),
 		},
 		{
-			Measure: "Insert, fsynced, 64 writers, 2.5 KB, absolute", Ours: perSecond(ours), Yardstick: "10.0k/s", Ratio: ours / 10_000,
+			Measure: "Insert, fsynced, 64 writers, 2.5 KB, absolute", Ours: suite.PerSecond(ours), Yardstick: "10.0k/s", Ratio: ours / 10_000,
 			Want: "over 10,000/s where the disk gives 3,000 fsync/s", Met: ours >= 10_000,
 		},
 	}, nil
@@ -294,7 +288,7 @@ func (quiet) Fatalf(format string, args ...any) {
 }
 
 // importDay measures the import of a real day against decompressing and validating it with nothing behind.
-func importDay(ctx context.Context, b *bench) ([]result, error) {
+func importDay(ctx context.Context, b *bench) ([]suite.Result, error) {
 	if _, err := os.Stat(b.archive); err != nil {
 		fmt.Fprintln(os.Stderr, "   skipped:", err)
 		return nil, nil
@@ -312,11 +306,11 @@ func importDay(ctx context.Context, b *bench) ([]result, error) {
 	}
 	times, err := b.turns(ctx,
 		func() (float64, error) {
-			dir := filepath.Join(b.work, "import")
+			dir := filepath.Join(b.Work, "import")
 			if err := os.RemoveAll(dir); err != nil {
 				return 0, err
 			}
-			return timed(exec.Command(b.killfeed, "import", "--data", dir, b.archive))
+			return timed(exec.Command(b.Killfeed, "import", "--data", dir, b.archive))
 		},
 		func() (float64, error) {
 			cmd := exec.Command(self, "yardstick", b.archive)
@@ -327,9 +321,9 @@ func importDay(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours, yard := median(times[0]), median(times[1])
-	return []result{{
+	ours, yard := suite.Median(times[0]), suite.Median(times[1])
+	return []suite.Result{{
 		Measure: "import of the real day", Ours: fmt.Sprintf("%.2f s", ours), Yardstick: fmt.Sprintf("%.2f s", yard), Ratio: yard / ours,
-		Want: "at least 0.60", Met: yard/ours >= 0.60, Note: fmt.Sprintf("spread %.0f%% and %.0f%%", 100*spread(times[0]), 100*spread(times[1])),
+		Want: "at least 0.60", Met: yard/ours >= 0.60, Note: fmt.Sprintf("spread %.0f%% and %.0f%%", 100*suite.Spread(times[0]), 100*suite.Spread(times[1])),
 	}}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -36,6 +37,8 @@ type problemError struct {
 	Results []insertResult `json:"results"`
 	// later: the server says when to try again, because it is opening its log or shutting down.
 	later bool
+	// retryAfter is how long the server wants to be left alone, 0 when it did not say.
+	retryAfter time.Duration
 }
 
 func (e *problemError) Error() string {
@@ -189,7 +192,7 @@ func (c *client) refusal(res *http.Response) error {
 	if json.Unmarshal(text, p) != nil || p.Title == "" && p.Detail == "" {
 		p = &problemError{Title: http.StatusText(res.StatusCode)}
 	}
-	p.Status = res.StatusCode
+	p.Status, p.retryAfter = res.StatusCode, retryAfter(res.Header)
 	switch {
 	case res.StatusCode < 400:
 		return hint(fmt.Errorf("%s redirects to %s", c.base, res.Header.Get("Location")), "give --server the URL it redirects to")
@@ -200,8 +203,20 @@ func (c *client) refusal(res *http.Response) error {
 	case res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != "":
 		p.later = true
 		return hint(p, "try again in %s s", res.Header.Get("Retry-After"))
+	case res.StatusCode == http.StatusTooManyRequests && p.retryAfter > 0:
+		return hint(p, "try again in %s s", res.Header.Get("Retry-After"))
 	}
 	return p
+}
+
+// retryAfter reads the seconds of Retry-After, at most an hour. It may be a date too, but neither a killfeed nor the proxies
+// before one write that.
+func retryAfter(h http.Header) time.Duration {
+	n, err := strconv.ParseUint(h.Get("Retry-After"), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return min(time.Duration(n)*time.Second, time.Hour)
 }
 
 // json sends the request and decodes the answer into out, which may be nil.

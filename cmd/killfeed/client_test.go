@@ -135,7 +135,7 @@ func TestDescribeEvent(t *testing.T) {
 		{`{"event_id":1,"system_id":2,"received_at":"2026-11-23T12:00:00.000Z","killmail":{"victim":[],"attackers":3,"killmail_id":"x"}}`,
 			"      1  2026-11-23 12:00:00  system 2"},
 	} {
-		if got := string(describeEvent([]byte(c.event))); got != c.want {
+		if got := string(describeEvent([]byte(c.event), false)); got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
 	}

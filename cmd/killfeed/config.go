@@ -34,7 +34,7 @@ type settings struct {
 	maxClients int
 	maxConns   int
 	connRate   int
-	origins    []string
+	origins    listValue
 	drainTime  durationValue
 	cache      sizeValue
 	logLevel   string
@@ -77,7 +77,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	fs.IntVar(&s.maxClients, "max-clients", 100_000, "remember at most this `number` of clients")
 	fs.IntVar(&s.maxConns, "max-connections", 50_000, "have at most this `number` of streams and sockets open; 0: no limit")
 	fs.IntVar(&s.connRate, "connect-rate", 2000, "let at most this `number` of streams and sockets in a second; 0: no limit")
-	fs.StringSliceVar(&s.origins, "socket-origins", nil,
+	fs.Var(&s.origins, "socket-origins",
 		"pages that may open sockets, by `origin`, as in https://tools.example.com; several are separated by commas (default: all)")
 	s.drainTime = durationValue(30 * time.Second)
 	fs.Var(&s.drainTime, "drain-time", "when the server stops, end streams and sockets one after another over at most this long")
@@ -147,7 +147,9 @@ func loadConfig(flags *pflag.FlagSet, env []string) (origin map[string]string, e
 	if v, ok := vars["KILLFEED_CONFIG"]; ok && !path.Changed {
 		path.Value.Set(v)
 	}
-	file, keys, err := readConfigFile(path.Value.String(), known)
+	file, keys, err := readConfigFile(path.Value.String(), known, func(name string) bool {
+		return flags.Lookup(name).Value.Type() == new(listValue).Type()
+	})
 	if err != nil {
 		faults = append(faults, err)
 	}
@@ -178,8 +180,9 @@ func loadConfig(flags *pflag.FlagSet, env []string) (origin map[string]string, e
 	return origin, errors.Join(faults...)
 }
 
-// readConfigFile reads the settings' values as text. An empty path means the default file, which need not exist.
-func readConfigFile(path string, known []string) (file string, values map[string]string, err error) {
+// readConfigFile reads the settings' values as text. An empty path means the default file, which need not exist. isList tells
+// of which settings the value may be an array.
+func readConfigFile(path string, known []string, isList func(name string) bool) (file string, values map[string]string, err error) {
 	optional := path == ""
 	if optional {
 		path = defaultConfigFile
@@ -211,20 +214,36 @@ func readConfigFile(path string, known []string) (file string, values map[string
 		if _, twice := values[name]; twice {
 			faults = append(faults, fmt.Errorf("%s: %s is set twice, with a dash and with an underscore", path, name))
 		}
+		want := "a string, a number or true or false"
 		switch v := doc[key].(type) {
 		case string, bool, int64, float64:
 			values[name] = fmt.Sprint(v)
+			continue
 		case []any:
-			list := make([]string, len(v))
-			for i := range v {
-				list[i] = fmt.Sprint(v[i])
+			if texts, ok := texts(v); ok && isList(name) {
+				values[name] = strings.Join(texts, ",")
+				continue
 			}
-			values[name] = strings.Join(list, ",")
-		default:
-			faults = append(faults, fmt.Errorf("%s: %s: want a string, a number or true or false", path, key))
 		}
+		if isList(name) {
+			want = "strings in an array, or one with commas between them"
+		}
+		faults = append(faults, fmt.Errorf("%s: %s: want %s", path, key, want))
 	}
 	return path, values, errors.Join(faults...)
+}
+
+// texts are the strings in an array that has nothing else.
+func texts(array []any) ([]string, bool) {
+	all := make([]string, len(array))
+	for i := range array {
+		text, ok := array[i].(string)
+		if !ok {
+			return nil, false
+		}
+		all[i] = text
+	}
+	return all, true
 }
 
 func envName(name string) string {

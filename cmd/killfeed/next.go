@@ -37,6 +37,10 @@ func (a *app) next(ctx context.Context, r *reading) error {
 	if r.client == "" {
 		return usageError{hint(fmt.Errorf("nobody to read for"), "add --client NAME (any name)")}
 	}
+	show, err := a.newPrinter(r.output)
+	if err != nil {
+		return err
+	}
 	server, err := a.newClient()
 	if err != nil {
 		return err
@@ -68,5 +72,6 @@ func (a *app) next(ctx context.Context, r *reading) error {
 	if told.Gap != nil {
 		a.tellGap(told.Gap)
 	}
-	return a.printEvent(bytes.TrimSpace(event), r)
+	_, err = show.print(bytes.TrimSpace(event))
+	return err
 }

@@ -28,7 +28,7 @@ type reading struct {
 	maxAge     durationValue
 	updates    bool
 	noBackfill bool
-	json, text bool
+	output
 }
 
 func (r *reading) addFlags(fs *pflag.FlagSet) {
@@ -41,8 +41,7 @@ func (r *reading) addFlags(fs *pflag.FlagSet) {
 	fs.Var(&r.maxAge, "max-age", "pass over killmails that are older than this; they count as read")
 	fs.BoolVar(&r.updates, "updates", false, "also print newer versions of killmails that the log has already")
 	fs.BoolVar(&r.noBackfill, "no-backfill", false, "pass over imported history; it counts as read")
-	fs.BoolVar(&r.json, "json", false, "print one JSON object a line (default when standard output is no terminal)")
-	fs.BoolVar(&r.text, "text", false, "print one line of text an event (default on a terminal)")
+	r.output.addFlags(fs)
 }
 
 func topicFlags(fs *pflag.FlagSet, systems, topics *[]string) {
@@ -92,8 +91,6 @@ func (r *reading) request() (*request, error) {
 		return nil, err
 	case len(topics) == 0:
 		return nil, usageError{hint(fmt.Errorf("nothing to read: no topic was named"), "add --system 30000142, or --topic all")}
-	case r.json && r.text:
-		return nil, usagef("--json and --text exclude each other")
 	case time.Duration(r.wait) > time.Minute:
 		return nil, usagef("--wait %s is too long: at most 60s", &r.wait)
 	}
@@ -157,6 +154,10 @@ func (a *app) poll(ctx context.Context, r *reading) error {
 	case r.limit < 0 || r.limit > 1000:
 		return usagef("--limit %d is out of range: want 1 to 1000", r.limit)
 	}
+	show, err := a.newPrinter(r.output)
+	if err != nil {
+		return err
+	}
 	server, err := a.newClient()
 	if err != nil {
 		return err
@@ -175,7 +176,7 @@ func (a *app) poll(ctx context.Context, r *reading) error {
 		a.tellGap(answer.Gap)
 	}
 	for _, event := range answer.Events {
-		if err := a.printEvent(event, r); err != nil {
+		if _, err := show.print(event); err != nil {
 			return err
 		}
 	}
@@ -186,83 +187,4 @@ func (a *app) poll(ctx context.Context, r *reading) error {
 		fmt.Fprintln(a.stderr, "next: --after", answer.Next)
 	}
 	return nil
-}
-
-func (a *app) tellGap(g *killfeed.Gap) {
-	switch g.Reason {
-	case killfeed.GapEpoch:
-		fmt.Fprintln(a.stderr, "gap: the cursor is of another log; everything that this one keeps follows")
-	case killfeed.GapFuture:
-		fmt.Fprintln(a.stderr, "gap: the cursor is past the end of the log; reading goes on from the end")
-	case killfeed.GapDamaged:
-		fmt.Fprintf(a.stderr, "gap: events %d to %d are damaged on the server and cannot be read\n", g.From, g.To)
-	default:
-		fmt.Fprintf(a.stderr, "gap: events %d to %d were removed before they were read (%s)\n", g.From, g.To, g.Reason)
-	}
-}
-
-// printEvent prints one event as it came, or as a line of text.
-func (a *app) printEvent(event json.RawMessage, r *reading) error {
-	line := append([]byte(nil), event...)
-	if !r.json && (r.text || isTerminal(a.stdout)) {
-		line = describeEvent(event)
-	}
-	_, err := a.stdout.Write(append(line, '\n'))
-	return err
-}
-
-// describeEvent is an event as one line of text. A killmail may be any JSON object: what cannot be told is left out.
-func describeEvent(event []byte) []byte {
-	var e struct {
-		EventID    uint64          `json:"event_id"`
-		SystemID   uint32          `json:"system_id"`
-		ReceivedAt time.Time       `json:"received_at"`
-		Update     bool            `json:"update"`
-		Backfill   bool            `json:"backfill"`
-		Killmail   json.RawMessage `json:"killmail"`
-	}
-	if err := json.Unmarshal(event, &e); err != nil {
-		return event
-	}
-	var k struct {
-		ID     int64     `json:"killmail_id"`
-		Time   time.Time `json:"killmail_time"`
-		Victim struct {
-			Character   int64 `json:"character_id"`
-			Corporation int64 `json:"corporation_id"`
-			Alliance    int64 `json:"alliance_id"`
-			Ship        int64 `json:"ship_type_id"`
-		} `json:"victim"`
-		Attackers []struct{} `json:"attackers"`
-	}
-	_ = json.Unmarshal(e.Killmail, &k) // fills what has the right type
-
-	var b strings.Builder
-	fmt.Fprintf(&b, "%7d  %s", e.EventID, e.ReceivedAt.UTC().Format("2006-01-02 15:04:05"))
-	if !k.Time.IsZero() {
-		fmt.Fprintf(&b, "  killed %s", k.Time.UTC().Format("2006-01-02 15:04:05"))
-	}
-	fmt.Fprintf(&b, "  system %d", e.SystemID)
-	number := func(name string, id int64, sep string) {
-		if id > 0 {
-			fmt.Fprintf(&b, "%s%s %d", sep, name, id)
-		}
-	}
-	number("ship", k.Victim.Ship, "  ")
-	number("character", k.Victim.Character, "  ")
-	number("corporation", k.Victim.Corporation, "  ")
-	number("alliance", k.Victim.Alliance, "  ")
-	if n := len(k.Attackers); n > 0 {
-		fmt.Fprintf(&b, "  by %d", n)
-	}
-	if k.ID > 0 {
-		fmt.Fprintf(&b, "  https://zkillboard.com/kill/%d/", k.ID)
-	}
-	if e.Update {
-		b.WriteString("  update")
-	}
-	if e.Backfill {
-		b.WriteString("  backfill")
-	}
-	return []byte(b.String())
 }

@@ -28,13 +28,13 @@ const (
 
 const exitCodesHelp = `Every command ends with one of these:
 
-    0  done (serve: stopped cleanly by a signal; next: also when there is nothing new)
+    0  done (serve and tail: stopped cleanly by a signal; next: also when there is nothing new)
     1  it failed, or the server refused
     2  wrong usage: an unknown command or flag, a bad value, or a fault in the configuration
     3  check found damage
     4  the server cannot be reached, or is opening its log or shutting down
     5  the data directory is in use by another process
-  130  interrupted (import and long polls; serve ends with 0)
+  130  interrupted (import, long polls and tail --limit; serve, and tail without a limit, end with 0)
 
 A second interrupt ends any command at once, by the signal.`
 
@@ -44,6 +44,7 @@ once and in order.
   killfeed serve                               run the server on http://127.0.0.1:4004
   killfeed import killmails-2026-11-22.tar.bz2 put a day of history into the log
   killfeed next --client me --topic all        read from it, one event at a time
+  killfeed tail                                watch killmails as they come
 
 Every setting is a flag, a variable KILLFEED_<FLAG> in the environment, or a key of the file killfeed.toml; see
 'killfeed config --help'. Exit codes: 'killfeed help exit-codes'.`
@@ -113,7 +114,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().AddFlag(a.flags.Lookup("config"))
 	root.AddCommand(
 		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.checkCmd(),
-		a.pollCmd(), a.nextCmd(), a.clientsCmd(), a.collectCmd(),
+		a.pollCmd(), a.nextCmd(), a.tailCmd(), a.clientsCmd(), a.collectCmd(),
 		a.configCmd(), a.healthcheckCmd(), a.versionCmd(), a.upstreamSimCmd(),
 		&cobra.Command{Use: "exit-codes", Short: "What exit codes mean", Long: exitCodesHelp},
 	)

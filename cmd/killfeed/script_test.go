@@ -1,8 +1,11 @@
 package main
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,6 +33,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"await":     await,
 			"killmails": killmails,
+			"post":      post,
+			"until":     until,
 		},
 	})
 }
@@ -51,6 +56,46 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	ts.Fatalf("%s did not appear within 30 seconds", args[0])
+}
+
+// until PATTERN COMMAND... repeats a command, or a GET of a URL, until it succeeds and what it prints matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until pattern command...")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if strings.HasPrefix(args[1], "http://") {
+			res, err := http.Get(args[1])
+			ts.Check(err)
+			text, err := io.ReadAll(res.Body)
+			ts.Check(err)
+			res.Body.Close()
+			if res.StatusCode == http.StatusOK && pattern.Match(text) {
+				return
+			}
+		} else if ts.Exec(args[1], args[2:]...) == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("%s: nothing like %s within 30 seconds", strings.Join(args[1:], " "), args[0])
+}
+
+// post FILE inserts killmails into the server $KILLFEED_SERVER as a live source does: what import inserts is history.
+func post(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: post file")
+	}
+	r, err := http.NewRequest(http.MethodPost, ts.Getenv("KILLFEED_SERVER")+"/api/killmails", strings.NewReader(ts.ReadFile(args[0])))
+	ts.Check(err)
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile("killfeed-data/"+tokenFileName)))
+	res, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusCreated {
+		ts.Fatalf("inserting %s: %s", args[0], res.Status)
+	}
 }
 
 // killmails FILE FIRST LAST writes made-up killmails in ESI's shape with these ids, one a line.

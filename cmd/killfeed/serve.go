@@ -35,7 +35,7 @@ func (a *app) serveCmd() *cobra.Command {
 		Long: `Run the server: open the log in the data directory, or make one, and serve it over HTTP until SIGINT or SIGTERM.
 
 Reading is open to everybody who can reach the address. Inserting, collecting, and listing and deleting clients need the
-admin token, which is made at the first start in <data>/admin.token. The address answers at once: /livez with 200, all else
+admin token, which is made at the first start in <data>/admin.token and read again on SIGHUP. The address answers at once: /livez with 200, all else
 with 503 until the log is open.
 
 Every minute the server removes events that every client has read and that are older than --retain; events older than
@@ -71,6 +71,8 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 		}
 	}
 	log := a.logger()
+	again, stop := hangups() // from the beginning: one that comes early must not end the process
+	defer stop()
 	listener, err := a.listen()
 	if err != nil {
 		return err
@@ -97,13 +99,14 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 		log.Info("stopped; the log is closed", "head", uint64(feed.State().Head))
 	}()
 	if running.Err() == nil { // else it was stopped while the log was being opened
-		services.Go(func() error { return a.runServices(running, &gate, feed, store, listener.Addr(), addrFile, log) })
+		services.Go(func() error { return a.runServices(running, &gate, feed, store, listener.Addr(), addrFile, again, log) })
 	}
 	return services.Wait()
 }
 
 // runServices lets requests through to the feed and runs what works in the background until ctx ends.
-func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, addr net.Addr, addrFile string, log *slog.Logger) error {
+func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, addr net.Addr, addrFile string,
+	again <-chan os.Signal, log *slog.Logger) error {
 	if err := a.checkDemo(feed); err != nil {
 		return err
 	}
@@ -120,17 +123,20 @@ func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Fe
 		}
 	}
 	defer sources.stop()
-	if err := a.open(gate, feed, store, sources, addr, addrFile, log); err != nil {
+	api, err := a.open(gate, feed, store, sources, addr, addrFile, log)
+	if err != nil {
 		return err
 	}
+	tree.Add("token", func(ctx context.Context) error { return a.followToken(ctx, again, api, log) })
 	return tree.Run(ctx)
 }
 
 // open lets requests through to the feed and says so.
-func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, sources *sources, addr net.Addr, addrFile string, log *slog.Logger) error {
+func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, sources *sources, addr net.Addr, addrFile string,
+	log *slog.Logger) (*web.API, error) {
 	token, tokenFile, err := adminToken(a.settings.data, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	api, err := web.New(feed, web.Config{
 		MaxConnections: a.settings.maxConns, ConnectRate: a.settings.connRate, Origins: a.settings.origins,
@@ -142,7 +148,7 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 		Services: func() any { return sources.tree.Status() }, Sources: func() any { return sources.status() },
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sources.tree.Add("connections", api.Run)
 	gate.Open(api)
@@ -153,9 +159,9 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 		a.banner(addr, feed.State(), tokenFile)
 	}
 	if addrFile != "" {
-		return writeAddr(addrFile, addr)
+		return api, writeAddr(addrFile, addr)
 	}
-	return nil
+	return api, nil
 }
 
 // listen opens the address. A port that is taken is by far the commonest reason for a server not to start.

@@ -26,6 +26,21 @@ func (v *durationValue) Set(s string) error {
 	return err
 }
 
+// listValue is a flag that takes several values with commas between, or is given several times. Unlike pflag's own it shows
+// itself as it was given.
+type listValue []string
+
+func (v *listValue) String() string { return strings.Join(*v, ",") }
+func (v *listValue) Type() string   { return "list" }
+func (v *listValue) Set(s string) error {
+	for one := range strings.SplitSeq(s, ",") {
+		if one = strings.TrimSpace(one); one != "" {
+			*v = append(*v, one)
+		}
+	}
+	return nil
+}
+
 func parseDuration(s string) (time.Duration, error) {
 	bad := fmt.Errorf("%q is no duration: want 90s, 15m, 24h, 30d or 1d12h, and not a negative one", s)
 	if s == "" || strings.ContainsAny(s, "+-") {

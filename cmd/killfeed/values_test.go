@@ -42,6 +42,22 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
+func TestListValue(t *testing.T) {
+	for s, want := range map[string]string{"": "", " , ": "", "a": "a", "a, b,,c ": "a,b,c", "https://a.example": "https://a.example"} {
+		var v, again listValue
+		if err := v.Set(s); err != nil || v.String() != want {
+			t.Errorf("%q is read %q, %v; want %q", s, v.String(), err, want)
+		}
+		if again.Set(v.String()); again.String() != want {
+			t.Errorf("%q is written %q and read %q", s, v.String(), again.String())
+		}
+	}
+	var v listValue
+	if v.Set("a"); v.Set("b,c") != nil || v.String() != "a,b,c" {
+		t.Errorf("given twice it is %q", v.String())
+	}
+}
+
 // What config show prints can be given back.
 func TestFormatsRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

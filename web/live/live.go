@@ -16,8 +16,8 @@ package live
 import (
 	"context"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -43,7 +43,7 @@ type Options struct {
 type Conn interface {
 	// Look is called every second.
 	Look(now time.Time)
-	// Drain asks the connection to end, in a way that makes its client come back.
+	// Drain asks the connection to end, in a way that makes its client come back. It is called once at most.
 	Drain()
 }
 
@@ -52,18 +52,15 @@ type Set struct {
 	max  int
 	rate *rate.Limiter // nil: no limit
 
-	count    atomic.Int64
-	draining chan struct{} // closed when Drain begins
-	drain    sync.Once
-
-	mu    sync.Mutex // guards the rest; held for one map operation or a copy
-	conns map[*Lease]struct{}
-	empty chan struct{} // closed when nobody is left while draining
+	mu       sync.Mutex // guards the rest; held for one map operation or a copy
+	leases   map[*Lease]struct{}
+	draining bool
+	empty    chan struct{} // closed when nobody is left while draining
 }
 
 // New makes an empty set.
 func New(o Options) *Set {
-	s := &Set{max: o.Max, draining: make(chan struct{}), conns: map[*Lease]struct{}{}, empty: make(chan struct{})}
+	s := &Set{max: o.Max, leases: map[*Lease]struct{}{}, empty: make(chan struct{})}
 	if o.Rate > 0 {
 		s.rate = rate.NewLimiter(rate.Limit(o.Rate), 2*o.Rate)
 	}
@@ -99,28 +96,22 @@ func refuse(reason string, least, most int) *Refusal {
 type Lease struct {
 	set  *Set
 	conn Conn // guarded by set.mu; nil until Is
-	end  sync.Once
 }
 
-// Enter lets a connection in, or says why not.
+// Enter lets a connection in, or says why not. Only who is let in counts for the rate.
 func (s *Set) Enter() (*Lease, *Refusal) {
-	select {
-	case <-s.draining:
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.draining:
 		return nil, refuse(Draining, 1, 5)
-	default:
-	}
-	if n := s.count.Add(1); s.max > 0 && n > int64(s.max) {
-		s.count.Add(-1)
+	case s.max > 0 && len(s.leases) >= s.max:
 		return nil, refuse(Full, 5, 15)
-	}
-	if s.rate != nil && !s.rate.Allow() {
-		s.count.Add(-1)
+	case s.rate != nil && !s.rate.Allow():
 		return nil, refuse(TooFast, 1, 3)
 	}
 	l := &Lease{set: s}
-	s.mu.Lock()
-	s.conns[l] = struct{}{}
-	s.mu.Unlock()
+	s.leases[l] = struct{}{}
 	return l, nil
 }
 
@@ -128,76 +119,125 @@ func (s *Set) Enter() (*Lease, *Refusal) {
 func (l *Lease) Is(c Conn) {
 	l.set.mu.Lock()
 	l.conn = c
+	draining := l.set.draining // if not, Drain will find it
 	l.set.mu.Unlock()
-	select {
-	case <-l.set.draining:
+	if draining {
 		c.Drain()
-	default:
 	}
 }
 
 // End gives the place back. It may be called more than once.
 func (l *Lease) End() {
-	l.end.Do(func() {
-		s := l.set
-		s.mu.Lock()
-		delete(s.conns, l)
-		left := len(s.conns)
-		s.mu.Unlock()
-		s.count.Add(-1)
-		select {
-		case <-s.draining:
-			if left == 0 {
-				s.mu.Lock()
-				select {
-				case <-s.empty:
-				default:
-					close(s.empty)
-				}
-				s.mu.Unlock()
-			}
-		default:
-		}
-	})
+	s := l.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there := s.leases[l]; !there {
+		return
+	}
+	delete(s.leases, l)
+	if s.draining && len(s.leases) == 0 { // once: nobody is let in any more
+		close(s.empty)
+	}
 }
 
 // Len is how many connections there are.
-func (s *Set) Len() int { return int(s.count.Load()) }
-
-// all returns the connections, in no order.
-func (s *Set) all() []Conn {
+func (s *Set) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	conns := make([]Conn, 0, len(s.conns))
-	for l := range s.conns {
+	return len(s.leases)
+}
+
+// conns returns the connections, in no order. The caller holds mu.
+func (s *Set) conns() []Conn {
+	all := make([]Conn, 0, len(s.leases))
+	for l := range s.leases {
 		if l.conn != nil {
-			conns = append(conns, l.conn)
+			all = append(all, l.conn)
 		}
 	}
-	return conns
+	return all
 }
 
 // Run looks after the connections until ctx ends; it then returns nil. It does not end them: see Drain.
 func (s *Set) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	var crowd crowd
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			for _, c := range s.all() {
+			s.mu.Lock()
+			all := s.conns()
+			s.mu.Unlock()
+			for _, c := range all {
 				c.Look(now)
+			}
+			if crowd.settled(len(all)) {
+				debug.FreeOSMemory()
 			}
 		}
 	}
 }
 
+// crowd tells when many have come or gone and it has become quiet again. What their coming has left behind, garbage and grown
+// stacks, is half of what the process holds then, and in a quiet time nothing would collect it for minutes.
+type crowd struct {
+	last, swept int // how many there were a second ago, and at the last sweep
+	quiet       int // seconds since the number changed by more than a few
+}
+
+const (
+	crowdSize  = 1000
+	crowdQuiet = 4 // seconds
+)
+
+func (c *crowd) settled(n int) bool {
+	few := crowdSize / 50
+	if diff := n - c.last; diff > few || diff < -few {
+		c.quiet = 0
+	} else {
+		c.quiet++
+	}
+	c.last = n
+	if diff := n - c.swept; c.quiet < crowdQuiet || diff < crowdSize && diff > -crowdSize {
+		return false
+	}
+	c.swept = n
+	return true
+}
+
 // Drain lets nobody in any more, asks all connections to end, spread over at most the given time, and returns when they have
-// ended or ctx has. It returns how many had not ended.
+// ended or ctx has. It returns how many had not ended. It looks after them meanwhile: Run has mostly ended by then, and a
+// connection that does not get on must not hold up the end. A second Drain only waits for what the first one does.
 func (s *Set) Drain(ctx context.Context, within time.Duration) int {
-	s.drain.Do(func() { close(s.draining) })
-	conns := s.all()
+	ctx, cancel := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() { s.Run(ctx) })
+	defer looking.Wait()
+	defer cancel()
+	s.mu.Lock()
+	var conns []Conn
+	if !s.draining {
+		s.draining = true // in one go with the copy: whoever is not in it sees that by itself
+		conns = s.conns()
+	}
+	left := len(s.leases)
+	s.mu.Unlock()
+	if left == 0 {
+		return 0
+	}
+	space(ctx, conns, within)
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+	}
+	return s.Len()
+}
+
+// space asks connections to end, one after another, or all at once when ctx ends.
+func space(ctx context.Context, conns []Conn, within time.Duration) {
 	rand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] })
 	pause := spacing
 	if n := len(conns); n > 0 {
@@ -212,21 +252,7 @@ func (s *Set) Drain(ctx context.Context, within time.Duration) int {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			for _, c := range conns[i:] {
-				c.Drain()
-			}
-			return s.Len()
 		}
 		c.Drain()
 	}
-	s.mu.Lock()
-	left := len(s.conns)
-	s.mu.Unlock()
-	if left > 0 {
-		select {
-		case <-s.empty:
-		case <-ctx.Done():
-		}
-	}
-	return s.Len()
 }

@@ -2,103 +2,62 @@ package socket
 
 import (
 	"encoding/binary"
-	"net"
+	"slices"
 
 	"github.com/gobwas/ws"
 )
 
-// Batch is what is written in one system call: text messages, each of which may consist of bytes that are shared with other
-// connections and are not copied.
+// Batch is what is written in one system call: text messages as frames.
+//
+// It is copied together. Handing the pieces to the system instead saves little, as they are in the processor's caches when a
+// thousand connections get them, and would keep each piece in memory for as long as one client does not take it.
 type Batch struct {
-	// bufs point into scratch and to shared bytes, in turns. What is in scratch from open on is not in bufs yet.
-	bufs    [][]byte
-	scratch []byte
-	open    int
-	size    int
-	ends    []int // of the frames, in bytes from the beginning
+	bytes []byte
+	ends  []int // of the frames
+
+	// What becomes of it, owned by who writes.
+	pulled  bool        // there is something of the handler's in it
+	closing *CloseError // whose frame is the last one, nil without one
+	written int         // bytes
 }
 
-const (
-	// copied is the length up to which a payload is copied: a piece of its own costs more.
-	copied = 256
-	// What a batch keeps for its next use.
-	maxScratch = 64 << 10
-	maxPieces  = 1024
-)
+// maxBatchKept bounds what a batch keeps for its next use.
+const maxBatchKept = 512 << 10
 
-// Text adds a message that consists of three pieces. The payload must not change until Written; the others may.
+// Text adds a message that consists of three pieces.
 func (b *Batch) Text(before, payload, after []byte) {
-	b.scratch = appendHeader(b.scratch, ws.OpText, len(before)+len(payload)+len(after))
-	b.scratch = append(b.scratch, before...)
-	if len(payload) <= copied {
-		b.scratch = append(b.scratch, payload...)
-	} else {
-		b.cut()
-		b.bufs = append(b.bufs, payload)
-		b.size += len(payload)
-	}
-	b.scratch = append(b.scratch, after...)
-	b.ends = append(b.ends, b.Size())
+	b.bytes = appendHeader(b.bytes, ws.OpText, len(before)+len(payload)+len(after))
+	b.bytes = append(append(append(b.bytes, before...), payload...), after...)
+	b.ends = append(b.ends, len(b.bytes))
 }
 
 // raw adds whole frames.
 func (b *Batch) raw(frames []byte) {
-	b.scratch = append(b.scratch, frames...)
-	b.ends = append(b.ends, b.Size())
+	b.bytes = append(b.bytes, frames...)
+	b.ends = append(b.ends, len(b.bytes))
 }
 
 // Size is the batch's length in bytes.
-func (b *Batch) Size() int { return b.size + len(b.scratch) - b.open }
+func (b *Batch) Size() int { return len(b.bytes) }
 
 // Len is the number of messages.
 func (b *Batch) Len() int { return len(b.ends) }
 
-// cut makes a piece of what stands open in scratch. Should scratch move later, the piece goes on to point to where it was.
-func (b *Batch) cut() {
-	if n := len(b.scratch); n > b.open {
-		b.bufs = append(b.bufs, b.scratch[b.open:n:n])
-		b.size += n - b.open
-		b.open = n
+// restOfFrame returns a copy of what is missing of the frame in whose middle writing stopped.
+func (b *Batch) restOfFrame() []byte {
+	next, between := slices.BinarySearch(b.ends, b.written)
+	if between || b.written == 0 || next == len(b.ends) {
+		return nil
 	}
-}
-
-// buffers returns the whole batch.
-func (b *Batch) buffers() net.Buffers {
-	b.cut()
-	return b.bufs
-}
-
-// restOfFrame returns a copy of what is missing of the frame in whose middle writing stopped, having written so much.
-func (b *Batch) restOfFrame(bufs *net.Buffers, written int) []byte {
-	missing := 0
-	for i, end := range b.ends {
-		begin := 0
-		if i > 0 {
-			begin = b.ends[i-1]
-		}
-		if begin < written && written < end {
-			missing = end - written
-		}
-	}
-	rest := make([]byte, 0, missing+128)
-	for _, p := range *bufs {
-		rest = append(rest, p[:min(len(p), missing-len(rest))]...)
-		if len(rest) == missing {
-			break
-		}
-	}
-	return rest
+	return slices.Clone(b.bytes[b.written:b.ends[next]])
 }
 
 // reset empties the batch.
 func (b *Batch) reset() {
-	clear(b.bufs) // pieces keep events in memory
-	if cap(b.scratch) > maxScratch || cap(b.bufs) > maxPieces {
-		*b = Batch{}
-		return
+	if cap(b.bytes) > maxBatchKept {
+		b.bytes = nil
 	}
-	b.bufs, b.scratch, b.ends = b.bufs[:0], b.scratch[:0], b.ends[:0]
-	b.open, b.size = 0, 0
+	*b = Batch{bytes: b.bytes[:0], ends: b.ends[:0]}
 }
 
 // appendHeader appends the header of an unfragmented, unmasked frame.

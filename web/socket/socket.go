@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -56,11 +59,15 @@ type CloseError struct {
 
 func (e *CloseError) Error() string { return e.Reason }
 
-// Handler is what a connection carries.
+// Handler is what a connection carries. When one of its methods panics, the connection is closed with 1011.
 type Handler interface {
-	// Message handles one message, which it must not keep. It is called by one goroutine at a time and may block, which stops
-	// reading. A *CloseError closes the connection, any other error too, with 1011.
+	// Message handles one message, which it must not keep. It is called by one goroutine at a time, and never when the
+	// connection is about to be closed. It may take its time, which stops reading; the end of the connection waits for it. A
+	// *CloseError closes the connection, any other error too, with 1011.
 	Message(text bool, message []byte) error
+	// Full tells that so much is to be written that no message may come before some of it was pulled. It is called with a lock
+	// held that Wake takes, and must not block.
+	Full() bool
 	// Pull adds what is to be written next to the batch, and returns false when there was nothing. last: the connection is
 	// about to be closed, so only what cannot be left unsaid. It is called by one goroutine at a time, after Wake and until it
 	// returns false.
@@ -85,29 +92,41 @@ type Options struct {
 // Conn is one connection. It implements live.Conn.
 type Conn struct {
 	conn    net.Conn
-	early   []byte // what the client sent before its handshake was answered; owned by the reader
+	raw     syscall.RawConn // of conn; nil when it cannot be written to without waiting
+	early   []byte          // what the client sent before its handshake was answered; owned by the reader
 	server  *Server
 	handler Handler
 	lease   *live.Lease
 
-	heard   atomic.Int64 // when something was last received, Unix milliseconds
-	writing atomic.Int64 // since when a write has not moved on, Unix milliseconds; 0: none is going on
+	heard   atomic.Int64 // when something was last received, as Server.at tells it; deaf: nobody listens at the moment
+	writing atomic.Int64 // since when a write is going on; 0: none is
 
-	mu      sync.Mutex // guards the rest; held for a moment
-	pumping bool       // the writing goroutine exists
-	woken   bool       // it has to pull again before it ends
+	mu      sync.Mutex // guards the rest; held for a moment, and before that of the server's writers
+	room    sync.Cond  // with mu: something was pulled, or the connection is about to end
+	pumping bool       // a writer has the connection, or it is queued for one
+	woken   bool       // it has to be pulled again before it is let go
 	pongs   []byte     // frames that are to be written
 	closing *CloseError
-	done    bool // the close frame was written, or nothing can be written any more
-	read    bool // the reading goroutine has ended
-	code    int  // of the close frame that was sent or received
+	until   time.Time // when closing is given up
+	done    bool      // the close frame was written, or nothing can be written any more
+	read    bool      // the reading goroutine has ended
+	code    int       // of the close frame that was sent or received
 }
 
 // Server accepts connections.
 type Server struct {
-	options Options
-	batches sync.Pool
+	options  Options
+	writers  writers
+	messages sync.Pool // of *bytes.Buffer
+	made     time.Time
 }
+
+// at is a time in the connections' reckoning: nanoseconds since the server was made, by the clock that does not jump. It is
+// never 0.
+func (s *Server) at(t time.Time) int64 { return int64(t.Sub(s.made)) + 1 }
+
+// deaf is later than any time.
+const deaf = math.MaxInt64
 
 // NewServer makes a Server.
 func NewServer(o Options) *Server {
@@ -117,7 +136,10 @@ func NewServer(o Options) *Server {
 	if o.Silence == 0 {
 		o.Silence = DefaultSilence
 	}
-	return &Server{options: o, batches: sync.Pool{New: func() any { return &Batch{} }}}
+	return &Server{options: o, made: time.Now(),
+		writers:  writers{most: 2 * runtime.GOMAXPROCS(0)},
+		messages: sync.Pool{New: func() any { return &bytes.Buffer{} }},
+	}
 }
 
 // IsUpgrade tells whether a request asks for a WebSocket.
@@ -138,12 +160,12 @@ func headerHas(h http.Header, name, word string) bool {
 	return false
 }
 
-// Accept answers a handshake and returns the connection, which is not read until Serve. protocol, when not empty, is the
-// subprotocol to answer with. After an error the handshake was answered with what was wrong.
+// Accept answers a handshake and returns the connection, which is not read until Serve. protocol is the subprotocol to answer
+// with if the client offers it. After an error the handshake was answered with what was wrong.
 func (s *Server) Accept(w http.ResponseWriter, r *http.Request, protocol string, lease *live.Lease) (*Conn, error) {
 	u := ws.HTTPUpgrader{Timeout: grace}
-	if protocol != "" {
-		u.Protocol = func(p string) bool { return p == protocol }
+	if headerHas(r.Header, "Sec-Websocket-Protocol", protocol) { // the upgrader's own search chokes on padded base64
+		u.Header = http.Header{"Sec-Websocket-Protocol": {protocol}}
 	}
 	conn, rw, _, err := u.Upgrade(r, w)
 	if err != nil {
@@ -152,12 +174,13 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, protocol string,
 		}
 		return nil, err
 	}
-	c := &Conn{conn: conn, server: s, lease: lease, code: codeAbnormal}
+	c := &Conn{conn: conn, raw: rawOf(conn), server: s, lease: lease, code: codeAbnormal}
+	c.room.L = &c.mu
 	if n := rw.Reader.Buffered(); n > 0 {
 		early, _ := rw.Reader.Peek(n)
 		c.early = bytes.Clone(early)
 	}
-	c.heard.Store(time.Now().UnixMilli())
+	c.heard.Store(s.at(time.Now()))
 	return c, nil
 }
 
@@ -165,6 +188,7 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, protocol string,
 // with the connection; the lease is given back then.
 func (c *Conn) Serve(h Handler) {
 	c.handler = h
+	c.server.writers.came()
 	c.lease.Is(c)
 	go c.serve()
 }
@@ -176,24 +200,31 @@ func (c *Conn) Wake() {
 	c.pump()
 }
 
-// pump has the writing goroutine pull, and makes it if there is none. The caller holds mu.
+// pump has a writer pull. The caller holds mu.
 func (c *Conn) pump() {
 	c.woken = true
 	if !c.pumping && !c.done {
 		c.pumping = true
-		go c.write()
+		c.server.writers.add(c, false)
 	}
 }
 
-// Close closes the connection with a close frame, behind what is being written. The first call decides.
+// Close closes the connection with a close frame, behind what is being written. The first call decides. It does not wait; a
+// client that does not take the frame in time is cut off.
 func (c *Conn) Close(e *CloseError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing == nil {
-		c.closing = e
+	if c.closing == nil && !c.done {
+		c.closing, c.until = e, time.Now().Add(grace)
+		c.conn.SetWriteDeadline(c.until)
+		c.room.Broadcast()
 		c.pump()
 	}
 }
+
+// probes is how often a write is looked at that takes long, in the time that a client may take nothing. What a connection took
+// of a write is only known when that ends.
+const probes = 6
 
 // Drain is live.Conn's.
 func (c *Conn) Drain() {
@@ -202,38 +233,60 @@ func (c *Conn) Drain() {
 
 // Look is live.Conn's.
 func (c *Conn) Look(now time.Time) {
-	o, ms := &c.server.options, now.UnixMilli()
-	if since := c.writing.Load(); since != 0 && ms-since >= o.Slow.Milliseconds() {
+	o, at := &c.server.options, c.server.at(now)
+	if since := c.writing.Load(); since != 0 && at-since >= int64(o.Slow)/probes {
 		c.conn.SetWriteDeadline(now) // it lets flush see whether the client takes anything
-	}
-	if ms-c.heard.Load() >= o.Silence.Milliseconds() {
+	} else if at-c.heard.Load() >= int64(o.Silence) {
 		c.Close(&CloseError{Code: ProtocolError, Reason: "nothing was heard for " + o.Silence.String()})
 	}
 }
 
-// serve is the reading goroutine.
+// serve is the reading goroutine. It waits for the next frame here, as shallowly as can be: the runtime halves a stack of which
+// little is used, and a few calls more would leave each idle connection with 8 KB of it instead of 4.
 func (c *Conn) serve() {
-	err := c.guarded(c.readAll)
+	in := c.reader()
+	for {
+		if _, err := in.Peek(1); err != nil {
+			c.finish(err)
+			return
+		}
+		if err := c.receive(in); err != nil {
+			c.finish(err)
+			return
+		}
+	}
+}
+
+// finish ends reading.
+func (c *Conn) finish(err error) {
 	var closed *CloseError
 	if errors.As(err, &closed) {
 		c.Close(closed)
-		// Closing earlier could take the close frame away from the client.
-		c.conn.SetReadDeadline(time.Now().Add(grace))
-		io.Copy(io.Discard, io.LimitReader(c.conn, 4*MaxMessage))
+		if !closed.echo {
+			// Closing while something is unread would take the close frame away from the client.
+			c.conn.SetReadDeadline(time.Now().Add(grace))
+			io.Copy(io.Discard, io.LimitReader(c.conn, 4*MaxMessage))
+		}
 	}
-	c.conn.Close()
 	c.mu.Lock()
-	c.done, c.read = true, true
-	last := !c.pumping
+	c.read = true
+	if c.closing == nil { // the client is gone without a word
+		c.done = true
+	}
+	done, last := c.done, !c.pumping
 	c.mu.Unlock()
+	if done {
+		c.conn.Close()
+	} // else the close frame is yet to be written, and who writes it closes behind it
 	if last {
 		c.end()
 	}
 }
 
-// end is run by the last of the two goroutines.
+// end is run by the last of the two: who reads and who writes.
 func (c *Conn) end() {
 	defer c.lease.End()
+	defer c.server.writers.went()
 	c.guarded(func() error { c.handler.Ended(c.code); return nil })
 }
 
@@ -250,19 +303,40 @@ func (c *Conn) guarded(f func() error) (err error) {
 	return f()
 }
 
-// readAll handles messages until the connection ends. A *CloseError is to be told to the client.
-func (c *Conn) readAll() error {
-	// What a client sends is mostly a heartbeat of 50 bytes twice a minute, so the buffer is small. Large messages pass it by.
-	var from io.Reader = c.conn
+// reader reads what the client sends, which is mostly a heartbeat of 50 bytes twice a minute: its buffer is small, and large
+// messages pass it by.
+func (c *Conn) reader() *bufio.Reader {
 	if len(c.early) > 0 {
-		from = io.MultiReader(bytes.NewReader(c.early), c.conn)
+		return bufio.NewReaderSize(io.MultiReader(bytes.NewReader(c.early), c.conn), readBuffer)
 	}
-	in := bufio.NewReaderSize(from, 256)
+	return bufio.NewReaderSize(c.conn, readBuffer)
+}
+
+const readBuffer = 256
+
+// receive handles the next message, and the control frames before and within it. It returns early, without an error, after a
+// control frame outside of a message.
+func (c *Conn) receive(in *bufio.Reader) error {
+	return c.guarded(func() error {
+		message := c.server.messages.Get().(*bytes.Buffer)
+		defer func() {
+			if message.Cap() <= maxKept {
+				message.Reset()
+				c.server.messages.Put(message)
+			}
+		}()
+		return c.readMessage(in, message)
+	})
+}
+
+// maxKept bounds the buffers that are used again.
+const maxKept = 64 << 10
+
+func (c *Conn) readMessage(in *bufio.Reader, message *bytes.Buffer) error {
 	var (
-		header  [ws.MaxHeaderSize]byte
-		message bytes.Buffer
-		kind    ws.OpCode
-		state   = ws.StateServerSide
+		header [ws.MaxHeaderSize]byte
+		kind   ws.OpCode
+		state  = ws.StateServerSide
 	)
 	for {
 		h, err := ws.ReadHeaderBuffer(in, header[:])
@@ -279,7 +353,10 @@ func (c *Conn) readAll() error {
 			if err := c.readControl(in, h); err != nil {
 				return err
 			}
-			c.heard.Store(time.Now().UnixMilli())
+			c.heard.Store(c.server.at(time.Now()))
+			if !state.Fragmented() {
+				return nil
+			}
 			continue
 		}
 		if h.Length > MaxMessage-int64(message.Len()) {
@@ -294,38 +371,46 @@ func (c *Conn) readAll() error {
 			return io.ErrUnexpectedEOF
 		}
 		ws.Cipher(message.Bytes()[begin:], h.Mask, 0)
-		if !h.Fin {
-			state = state.Set(ws.StateFragmented)
-			continue
+		if h.Fin {
+			return c.handle(kind == ws.OpText, message.Bytes())
 		}
-		state = state.Clear(ws.StateFragmented)
-		c.heard.Store(time.Now().UnixMilli())
-		if c.isClosing() {
-			message.Reset()
-			continue
-		}
-		text := kind == ws.OpText
-		if text && !utf8.Valid(message.Bytes()) {
-			return &CloseError{Code: NotText, Reason: "a text message is not valid UTF-8"}
-		}
-		if err := c.handler.Message(text, message.Bytes()); err != nil {
-			var closed *CloseError
-			if errors.As(err, &closed) {
-				return closed
-			}
-			return &CloseError{Code: InternalError, Reason: "internal error"}
-		}
-		if message.Cap() > 4096 { // a large join is followed by an hour of heartbeats
-			message = bytes.Buffer{}
-		}
-		message.Reset()
+		state = state.Set(ws.StateFragmented)
 	}
 }
 
-func (c *Conn) isClosing() bool {
+// handle has the handler handle a message, when there is room for the answer. A client is not silent while nobody listens.
+func (c *Conn) handle(text bool, message []byte) error {
+	c.heard.Store(deaf)
+	defer func() { c.heard.Store(c.server.at(time.Now())) }()
+	if text && !utf8.Valid(message) {
+		return &CloseError{Code: NotText, Reason: "a text message is not valid UTF-8"}
+	}
+	if !c.awaitRoom() {
+		return nil
+	}
+	err := c.handler.Message(text, message)
+	var closed *CloseError
+	if err == nil || errors.As(err, &closed) {
+		return err
+	}
+	return &CloseError{Code: InternalError, Reason: "internal error"}
+}
+
+// awaitRoom waits while the handler is full. It returns false when the connection is about to end.
+func (c *Conn) awaitRoom() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.closing != nil
+	for c.closing == nil && !c.done && c.handler.Full() {
+		c.room.Wait()
+	}
+	return c.closing == nil && !c.done
+}
+
+// pulled has a reader look again that waits for room.
+func (c *Conn) pulled() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.room.Broadcast()
 }
 
 // maxPongs bounds the pongs that wait to be written, in bytes. A client that sends pings and takes no pongs gets no more of them.
@@ -352,45 +437,37 @@ func (c *Conn) readControl(in io.Reader, h ws.Header) error {
 	return nil
 }
 
-// readClose reads the client's close frame. It returns the answer, or io.EOF when it is the answer to ours.
+// readClose reads the client's close frame. It returns the answer, or io.EOF when there is one already: this was the client's
+// to ours, or they crossed.
 func (c *Conn) readClose(payload []byte) error {
-	echo := &CloseError{Code: codeNone}
-	if len(payload) > 0 {
-		code, reason := ws.ParseCloseFrameData(payload)
-		if len(payload) == 1 || ws.CheckCloseFrameData(code, reason) != nil {
-			return &CloseError{Code: ProtocolError, Reason: "a close frame's code or reason is not accepted"}
-		}
-		echo.Code = int(code)
-	}
-	if c.isClosing() {
+	c.mu.Lock()
+	closing := c.closing != nil
+	c.mu.Unlock()
+	if closing {
 		return io.EOF
 	}
-	echo.echo = true
-	return echo
+	if len(payload) == 0 {
+		return &CloseError{Code: codeNone, echo: true}
+	}
+	code, reason := ws.ParseCloseFrameData(payload)
+	if len(payload) == 1 || !mayBeSent(int(code)) || !utf8.ValidString(reason) {
+		return &CloseError{Code: ProtocolError, Reason: "a close frame's code or reason is not accepted"}
+	}
+	return &CloseError{Code: int(code), echo: true}
 }
 
-// write is the writing goroutine.
-func (c *Conn) write() {
-	b := c.server.batches.Get().(*Batch)
-	for c.writeOnce(b) {
+// mayBeSent tells whether a close frame may have the code: those of the registry, and those left to applications.
+func mayBeSent(code int) bool {
+	switch code {
+	case 1004, codeNone, codeAbnormal:
+		return false
 	}
-	b.reset()
-	c.server.batches.Put(b)
-	c.mu.Lock()
-	c.pumping = false
-	again := c.woken && !c.done
-	if again {
-		c.pump()
-	}
-	last := !again && c.read
-	c.mu.Unlock()
-	if last {
-		c.end()
-	}
+	return code >= 1000 && code <= 1014 || code >= 3000 && code <= 4999
 }
 
-// writeOnce writes one batch. It returns false when there is nothing more to write.
-func (c *Conn) writeOnce(b *Batch) bool {
+// turn pulls one batch and writes what the socket takes of it at once. It returns false when the writer is done with the
+// connection for now; held: the socket did not take all, and finishTurn waits for it.
+func (c *Conn) turn(b *Batch) (more, held bool) {
 	b.reset()
 	c.mu.Lock()
 	c.woken = false
@@ -401,77 +478,137 @@ func (c *Conn) writeOnce(b *Batch) bool {
 	closing, done := c.closing, c.done
 	c.mu.Unlock()
 	if done {
-		return false
+		return c.rest(), false
 	}
-	var pulled bool
-	if err := c.guarded(func() error { pulled = c.handler.Pull(b, closing != nil); return nil }); err != nil {
+	if err := c.guarded(func() error { b.pulled = c.handler.Pull(b, closing != nil); return nil }); err != nil {
 		b.reset()
 		closing = err.(*CloseError)
 		c.Close(closing)
 	}
-	if closing != nil {
+	c.pulled()
+	if b.closing = closing; closing != nil {
 		b.raw(appendClose(nil, closing))
 	}
 	if b.Size() == 0 {
-		return false
+		return c.rest(), false
 	}
-	slow, err := c.flush(b)
-	switch {
-	case slow != nil:
-		c.stop(slow)
-	case err != nil:
-		c.conn.Close() // the reader sees that
-		c.mu.Lock()
-		c.done = true
-		c.mu.Unlock()
-	case closing != nil:
-		c.stop(closing)
-	case pulled:
-		return c.guarded(func() error { c.handler.Written(); return nil }) == nil
+	if n, err := c.tryWrite(b.bytes); err != nil {
+		return c.settle(b, nil, err), false
+	} else if b.written = n; n < b.Size() {
+		return true, true
 	}
-	return err == nil && closing == nil && slow == nil
+	return c.settle(b, nil, nil), false
 }
 
-// stop is what follows the close frame: the client's answer to it, for which the reader waits a while.
-func (c *Conn) stop(e *CloseError) {
+// finishTurn writes the rest of the batch, however long the client takes for it.
+func (c *Conn) finishTurn(b *Batch) (more bool) {
+	slow, err := c.flush(b)
+	return c.settle(b, slow, err)
+}
+
+// settle is what follows the writing of a batch. It returns whether there is more to write.
+func (c *Conn) settle(b *Batch, slow *CloseError, err error) (more bool) {
+	switch {
+	case err != nil:
+		c.stop(nil)
+	case slow != nil:
+		c.stop(slow)
+	case b.closing != nil:
+		c.stop(b.closing)
+	case b.pulled:
+		if err := c.guarded(func() error { c.handler.Written(); return nil }); err != nil {
+			c.Close(err.(*CloseError))
+		}
+		return true
+	default:
+		return true
+	}
+	return c.rest()
+}
+
+// rest lets go of the connection, unless something came up meanwhile.
+func (c *Conn) rest() (more bool) {
 	c.mu.Lock()
-	c.done, c.code = true, e.Code
+	if c.woken && !c.done {
+		c.mu.Unlock()
+		return true
+	}
+	c.pumping = false
+	last := c.read
 	c.mu.Unlock()
-	if e.echo {
+	if last {
+		c.end()
+	}
+	return false
+}
+
+// stop is what follows the last write: with a close frame the client's answer to it, for which the reader waits a while, and
+// without one the end.
+func (c *Conn) stop(frame *CloseError) {
+	c.mu.Lock()
+	c.done = true
+	if frame != nil {
+		c.code = frame.Code
+	}
+	answered := frame == nil || frame.echo || c.read
+	c.room.Broadcast()
+	c.mu.Unlock()
+	if answered {
 		c.conn.Close()
 	} else {
 		c.conn.SetReadDeadline(time.Now().Add(grace))
 	}
 }
 
-// flush writes the batch. A client that takes nothing for too long is told so, if it comes back to reading at the last moment:
-// slow is then what was written as the close frame.
+// flush writes the rest of the batch. A client that takes nothing for too long is told so, if it comes back to reading at the
+// last moment: slow is then what was written as the close frame.
 func (c *Conn) flush(b *Batch) (slow *CloseError, err error) {
-	bufs, written := b.buffers(), 0
 	begun := time.Now()
 	defer c.writing.Store(0)
-	for {
-		c.writing.Store(begun.UnixMilli())
-		n, err := bufs.WriteTo(c.conn)
-		if written += int(n); err == nil {
-			return nil, nil
+	for b.written < b.Size() {
+		c.writing.Store(c.server.at(begun))
+		n, err := c.conn.Write(b.bytes[b.written:])
+		if b.written += n; err == nil {
+			continue
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, err
 		}
-		c.conn.SetWriteDeadline(time.Time{})
 		if n == 0 && time.Since(begun) >= c.server.options.Slow {
-			break
+			return c.tooSlow(b)
 		}
 		if n > 0 {
 			begun = time.Now()
 		}
+		if !c.goOn() {
+			return nil, err
+		}
 	}
+	return nil, nil
+}
+
+// tooSlow closes the connection of a client that took nothing for too long: behind the frame that was begun.
+func (c *Conn) tooSlow(b *Batch) (slow *CloseError, err error) {
+	c.writing.Store(0) // Look has done what it can: from here on the deadline is that of Close
 	slow = &CloseError{Code: TryAgainLater, Reason: "nothing was taken for " + c.server.options.Slow.String()}
-	rest := appendClose(b.restOfFrame(&bufs, written), slow)
-	c.conn.SetWriteDeadline(time.Now().Add(grace))
-	if _, err := c.conn.Write(rest); err != nil {
+	c.Close(slow)
+	if !c.goOn() {
+		return nil, os.ErrDeadlineExceeded
+	}
+	if _, err := c.conn.Write(appendClose(b.restOfFrame(), slow)); err != nil {
 		return nil, err
 	}
 	return slow, nil
+}
+
+// goOn sets the deadline anew after Look or Close had it pass. It returns false when the time is over in which the connection
+// was to be closed.
+func (c *Conn) goOn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing != nil && !time.Now().Before(c.until) {
+		return false
+	}
+	c.conn.SetWriteDeadline(c.until) // zero, which is none, unless it is to be closed
+	return true
 }

@@ -1,0 +1,24 @@
+package killfeed
+
+// MaxQueued is how many events may wait to be rung.
+const MaxQueued = maxQueued
+
+// Ropes is on how many topics anybody waits for events.
+func (f *Feed) Ropes() int {
+	f.bells.mu.Lock()
+	defer f.bells.mu.Unlock()
+	return len(f.bells.on)
+}
+
+// Rung tells whether all events were rung for.
+func (f *Feed) Rung() bool { return EventID(f.bells.through.Load()) == f.store.State().Head }
+
+// Closing tells whether Close has begun to end things.
+func (f *Feed) Closing() bool {
+	select {
+	case <-f.ledger.closing:
+		return true
+	default:
+		return false
+	}
+}
