@@ -7,8 +7,8 @@
 // the next.
 //
 // Durability: Insert, Commit and Seek return after the change is on disk (with a Store that has one). Offsets committed
-// automatically by Fetch and Next are written behind within 100 ms, so that a crash may make the last moments repeat. It
-// never makes anything be skipped.
+// automatically by Fetch and Next are written behind within 100 ms, those of a Subscription within a second, so that a crash
+// may make the last moments repeat. It never makes anything be skipped.
 //
 // Duplicates: a killmail id is stored once, for ever, however often and however late it is inserted again. When a newcomer
 // brings what the stored one lacked (zkb, hash, labels) it becomes an update event, which only readers that ask for updates
@@ -33,6 +33,7 @@
 //	Insert          a killmail, durably, and wake who waits for it
 //	Fetch, Next     what a client has not had, many or one at a time
 //	ReadAfter       the same for readers who keep their own cursor
+//	Subscribe       read on and on, woken by what is new
 //	Commit, Seek    set a client's offsets
 //	Collect         remove what everybody has read and what is too old
 //

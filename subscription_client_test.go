@@ -254,9 +254,8 @@ func TestDeliveriesAreWrittenOnceASecond(t *testing.T) {
 		h := &hooked{Store: store.open(t)}
 		f := start(t, h, killfeed.Options{})
 		const clients = 3
-		var subs []*sub
 		for i := range clients {
-			subs = append(subs, f.subscribe(by(fmt.Sprint(i), i, in(A, B))).follow(0, true))
+			f.subscribe(by(fmt.Sprint(i), i, in(A, B))).follow(0, true)
 		}
 		synctest.Wait()
 		time.Sleep(time.Second)

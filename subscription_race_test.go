@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -99,12 +100,12 @@ func TestEventWithinSubscribe(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, limit %d", name, limit), func(t *testing.T) {
 				amid(t, 1, func(f *feed, h *hooked) bool {
 					if tt.prior != nil {
-						k, amid := h.left, h.nth
+						k, inserts := h.left, h.nth
 						h.beforeCall(0, nil)
 						tt.prior(f)
 						time.Sleep(time.Second) // what it committed is written
 						synctest.Wait()
-						h.beforeCall(k, amid)
+						h.beforeCall(k, inserts)
 					}
 					s := f.subscribe(tt.of).follow(limit, true)
 					heard, came := s.heard(), h.disarm()
@@ -151,83 +152,58 @@ func TestEventWithinSubscribe(t *testing.T) {
 
 // The same for a change of topics, for an explicit commit, and for a seek of the client.
 func TestEventWithinChange(t *testing.T) {
-	log := slices.Concat(logBefore, logAmid, logAfter)
 	a, b := killfeed.System(A), killfeed.System(B)
+	topics := func(topics ...killfeed.Topic) func(f *feed, s *sub) {
+		return func(f *feed, s *sub) { f.setTopics(s, topics...) }
+	}
+	type from = map[uint32]killfeed.EventID
 	tests := map[string]struct {
-		of      killfeed.Subscriber // to B
-		change  func(f *feed, s *sub)
-		systems []uint32                      // afterwards
-		start   func(s *sub) killfeed.EventID // of what is heard afterwards, on A; on B it is 3
+		of     killfeed.Subscriber // it has read to the end of logBefore
+		change func(f *feed, s *sub)
+		want   from // the first event that comes afterwards, in each system
 	}{
-		"add":      {of(in(B)), func(f *feed, s *sub) { s.place = f.setTopics(s, b, a) }, []uint32{A, B}, nil},
-		"exchange": {of(in(B)), func(f *feed, s *sub) { s.place = f.setTopics(s, a) }, []uint32{A}, nil},
-		"add, client": {by("c", 1, in(B)), func(f *feed, s *sub) { s.place = f.setTopics(s, a, b) }, []uint32{A, B},
-			func(*sub) killfeed.EventID { return 1 }},
-		"exchange, client": {by("c", 1, from(killfeed.StartAt(2), in(B))), func(f *feed, s *sub) { s.place = f.setTopics(s, a) },
-			[]uint32{A}, func(*sub) killfeed.EventID { return 2 }},
-		"remove": {of(in(C, B)), func(f *feed, s *sub) { s.place = f.setTopics(s, b) }, []uint32{B}, nil},
+		"add":              {of(in(B)), topics(b, a), from{A: 5, B: 5}},
+		"exchange":         {of(in(B)), topics(a), from{A: 5}},
+		"remove":           {of(in(C, B)), topics(b), from{B: 5}},
+		"add, client":      {by("c", 1, in(B)), topics(a, b), from{A: 1, B: 5}},
+		"exchange, client": {by("c", 1, killfeed.Read{Topics: in(B).Topics, Start: killfeed.StartAt(2)}), topics(a), from{A: 2}},
+		"remove, client":   {by("c", 1, in(C, B)), topics(b), from{B: 5}},
 		"commit": {by("c", 1, manual(in(B))), func(f *feed, s *sub) {
-			if err := s.Commit(f.Context(), 2); err != nil {
+			if err := f.commitTo(s, 2); err != nil {
 				f.Error(err)
 			}
-			if got := f.offsets("c"); got != "B:2" {
-				f.Errorf("the client is at %s", got)
-			}
-		}, []uint32{B}, nil},
-		"seek forward": {by("c", 1, in(A, B)), func(f *feed, s *sub) { f.seek("c", killfeed.StartAt(6)) }, []uint32{A, B},
-			func(*sub) killfeed.EventID { return 0 }},
-		"seek back": {by("c", 1, in(A, B)), func(f *feed, s *sub) { f.seek("c", killfeed.StartAt(3)) }, []uint32{A, B},
-			func(*sub) killfeed.EventID { return 3 }},
+			f.is(f.offsets("c"), "B:2")
+		}, from{B: 5}},
+		"seek forward": {by("c", 1, in(A, B)), func(f *feed, _ *sub) { f.seek("c", killfeed.StartAt(6)) }, from{A: 6, B: 6}},
+		"seek back":    {by("c", 1, in(A, B)), func(f *feed, _ *sub) { f.seek("c", killfeed.StartAt(3)) }, from{A: 3, B: 3}},
 	}
 	for name, tt := range tests {
 		for _, limit := range []int{0, 1} {
 			t.Run(fmt.Sprintf("%s, limit %d", name, limit), func(t *testing.T) {
 				amid(t, 1, func(f *feed, h *hooked) bool {
-					k, amid := h.left, h.nth
+					k, inserts := h.left, h.nth
 					h.beforeCall(0, nil)
 					s := f.subscribe(tt.of)
-					for strings.HasSuffix(s.read(0), "more") {
-					}
+					s.read(0)
 					s.Delivered()
-					time.Sleep(time.Second)
+					time.Sleep(time.Second) // what that committed is written
 					synctest.Wait()
-					h.beforeCall(k, amid)
+					h.beforeCall(k, inserts)
 
 					tt.change(f, s)
 					s.follow(limit, true)
-					got, came := s.heard(), h.disarm()
-					head := f.State().Head
-					// Nothing of B was lost, and of A nothing from where it begins.
-					start := s.place.Start
-					if tt.start != nil {
-						start = tt.start(s)
-					}
-					var want []string
-					for i, system := range log[:head] {
+					heard, came := s.heard(), h.disarm()
+					want := "nothing"
+					for i, system := range slices.Concat(logBefore, logAmid)[:f.State().Head] {
 						id := killfeed.EventID(i + 1)
-						switch {
-						case !slices.Contains(tt.systems, system):
-						case name == "seek back":
-							if id >= 3 {
-								want = append(want, fmt.Sprint(id))
-							}
-						case name == "seek forward":
-							// The head was 4 or 7 when it moved: to 5 or to 6.
-							if id >= 6 {
-								want = append(want, fmt.Sprint(id))
-							}
-						case system == B && id > 4, system == A && id >= start:
-							want = append(want, fmt.Sprint(id))
+						if first, wanted := tt.want[system]; wanted && id >= first {
+							want = strings.TrimPrefix(fmt.Sprint(want, " ", id), "nothing ")
 						}
 					}
-					words := strings.Join(want, " ")
-					if words == "" {
-						words = "nothing"
-					}
-					f.is(got, words)
+					f.is(heard, want)
 					if came {
 						f.insert(logAfter...)
-						f.is(s.heard(), ids(8, log, tt.systems...))
+						f.is(s.heard(), ids(8, slices.Concat(logBefore, logAmid, logAfter), slices.Collect(maps.Keys(tt.want))...))
 					}
 					return came
 				})

@@ -617,6 +617,13 @@ func TestSetTopics(t *testing.T) {
 		s.Close()
 		f.is(f.offsets("c"), "A:8 B:9 C:6 character:90000001:8")
 		f.is(other.heard(), "1 2 3 4 5 6 7 8 9")
+
+		// Without a client a new topic begins where the subscription stands, whatever is unread on those that go.
+		alone := f.subscribe(of(from(killfeed.Latest, in(A))))
+		insert(B, A, B)
+		f.is(begins(f.setTopics(alone, b)), "10")
+		f.is(alone.read(0), "10 12")
+		alone.Close()
 		other.Close()
 		<-other.ended
 		if f.Ropes() != 0 {

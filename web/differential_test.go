@@ -32,6 +32,7 @@ func TestTransportsAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	a.awaitEvent(t, 30) // or it comes as a live one to the first
 	web := httptest.NewServer(a)
 	t.Cleanup(web.Close)
 	t.Cleanup(func() {
@@ -54,6 +55,30 @@ func TestTransportsAgree(t *testing.T) {
 			}
 		}
 	})
+}
+
+// awaitEvent waits until readers are told of an event.
+func (a *API) awaitEvent(t *testing.T, id killfeed.EventID) {
+	t.Helper()
+	c := &alone{api: a}
+	if err := c.open("2.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := c.send(fmt.Sprintf(`["1","1","all","phx_join",{"start":%d}]`, id)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		messages, err := c.receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range messages {
+			if strings.Contains(m, fmt.Sprintf(`{"event_id":%d,`, id)) {
+				return
+			}
+		}
+	}
 }
 
 // script is what a client sends.

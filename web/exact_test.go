@@ -13,6 +13,7 @@ import (
 	"killfeed"
 	"killfeed/storetest"
 	"killfeed/web"
+	"killfeed/web/socket"
 )
 
 // world is a log whose every event is known, and the readers of it.
@@ -90,7 +91,7 @@ func (w *world) begin() {
 		}
 	}
 	w.t.Cleanup(s.close)
-	if s.api, err = web.New(s.feed, web.Config{}); err != nil {
+	if s.api, err = web.New(s.feed, web.Config{Sockets: socket.Options{Silence: 1e6 * time.Hour}}); err != nil {
 		w.Fatal(err)
 	}
 	w.h = s.host()

@@ -112,6 +112,9 @@ func (s *server) host(configure ...func(*http.Server)) *host {
 	for _, f := range configure {
 		f(h.http)
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- s.api.Run(ctx) }()
 	served := make(chan error, 1)
 	go func() { served <- h.http.Serve(h.net) }()
 	transport := func(p func(*http.Protocols)) *http.Client {
@@ -128,6 +131,8 @@ func (s *server) host(configure ...func(*http.Server)) *host {
 		return &http.Client{Transport: t}
 	}
 	h.stop = sync.OnceFunc(func() {
+		stop()
+		<-ran
 		h.client.CloseIdleConnections()
 		h.http2.CloseIdleConnections()
 		if err := h.http.Shutdown(context.Background()); err != nil {

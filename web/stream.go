@@ -1,16 +1,17 @@
 package web
 
 import (
-	"context"
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	mrand "math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"killfeed"
@@ -37,22 +38,14 @@ var (
 	valueNo        = []string{"no"}
 )
 
-// stream is one stream of events over HTTP: Server-Sent Events, or a line of JSON for each. It implements live.Conn.
+// stream is one stream of events over HTTP, as text: Server-Sent Events, or a line of JSON for each. What carries it is another
+// matter: a connection of its own, or a request that shares one.
 type stream struct {
-	api     *API
-	x       *exchange
-	control *http.ResponseController
-	sub     *killfeed.Subscription
-	lines   bool   // NDJSON
-	nonce   string // of a durable SSE stream, the third part of its ids; empty otherwise
-	durable bool
-
-	rung    chan struct{} // cap 1: there is something to read
-	drained chan struct{} // closed when the server stops
-
-	mu      sync.Mutex // guards the rest; held for setting a deadline
-	writing bool       // so that control may be used by others: the request has not ended
-	end     time.Time  // when writing has to be over, zero until the server stops
+	api    *API
+	sub    *killfeed.Subscription
+	client string // empty without one
+	lines  bool   // NDJSON
+	nonce  string // of a durable SSE stream, the third part of its ids; empty otherwise
 }
 
 // streamRequest is what a stream asks for.
@@ -94,47 +87,81 @@ func (a *API) serveStream(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	defer lease.End()
-	s := &stream{api: a, x: x, control: http.NewResponseController(x.w), lines: q.lines, durable: q.client != "",
-		rung: make(chan struct{}, 1), drained: make(chan struct{})}
-	if s.durable && !s.lines {
+	s := &stream{api: a, client: q.client, lines: q.lines}
+	if s.client != "" && !s.lines {
 		s.nonce = newNonce()
 	}
-	name := q.client
-	sub, place, err := a.feed.Subscribe(x.r.Context(), killfeed.Subscriber{Read: q.read, Client: name, Holder: s, Wake: s.wake})
+	bell := &bell{}
+	sub, place, err := a.feed.Subscribe(x.r.Context(), killfeed.Subscriber{Read: q.read, Client: s.client, Holder: s, Wake: bell.ring})
 	if err != nil {
+		lease.End()
 		return err
 	}
 	s.sub = sub
-	defer sub.Close()
-	// A stream that is idle for hours keeps neither a body's memory nor a list of thousands of systems.
-	x.params, x.buf = readParams{}, nil
 	a.connections.began(kind)
-	defer a.connections.ended(kind, 0)
-	lease.Is(s)
-	x.waits, x.status = true, http.StatusOK
-	x.w.WriteHeader(http.StatusOK)
-	if s.open(&place) == nil {
-		s.ended(name, s.run(x.r.Context()))
+	x.waits = true
+	if x.r.ProtoMajor == 1 {
+		if conn, err := a.sockets.Stream(x.w, x.head(), heartbeatEvery, lease); err == nil {
+			x.status = http.StatusOK
+			bell.to(conn.Wake)
+			conn.Serve(&directStream{stream: s, kind: kind, conn: conn, first: s.appendOpen(nil, &place), spoke: time.Now()})
+			conn.Wake()
+			return nil
+		}
 	}
+	defer lease.End()
+	defer a.connections.ended(kind, 0)
+	defer sub.Close()
+	t := &sharedStream{stream: s, w: x.w, control: http.NewResponseController(x.w), rung: make(chan struct{}, 1), drained: make(chan struct{})}
+	bell.to(t.wake)
+	// A stream that is idle for hours keeps neither a body's memory nor a list of thousands of systems.
+	q, x.params, x.buf = streamRequest{}, readParams{}, nil
+	lease.Is(t)
+	x.status = http.StatusOK
+	x.w.WriteHeader(http.StatusOK)
+	t.run(x.r.Context(), s.appendOpen(a.takeBuffer(), &place))
 	return nil
+}
+
+// bell is what a subscription wakes before it is known what carries the stream.
+type bell struct{ wake atomic.Pointer[func()] }
+
+func (b *bell) to(wake func()) { b.wake.Store(&wake) }
+
+// ring is not called before the first Read, and that comes behind to.
+func (b *bell) ring() {
+	if wake := b.wake.Load(); wake != nil {
+		(*wake)()
+	}
+}
+
+// head is the answer's head for a connection that is taken over from net/http.
+func (x *exchange) head() []byte {
+	b := fmt.Appendf(nil, "HTTP/1.%d 200 OK\r\nConnection: close\r\nDate: %s\r\n", x.r.ProtoMinor, time.Now().UTC().Format(http.TimeFormat))
+	head := bytes.NewBuffer(b)
+	x.w.Header().Write(head) // a buffer takes it all
+	return append(head.Bytes(), "\r\n"...)
 }
 
 // errStreamEnds: the client is gone, or the server stops.
 var errStreamEnds = errors.New("stream ends")
 
-// ended tells the client, or the log, why the stream ends.
-func (s *stream) ended(client string, err error) {
+// ended returns what the client is to be told of why the stream ends, nil for nothing, and tells the log what is for it.
+func (s *stream) ended(err error) (last []byte) {
 	switch {
 	case errors.Is(err, killfeed.ErrReplaced):
 		if s.nonce != "" {
-			s.api.superseded.add(client, s.nonce)
+			s.api.superseded.add(s.client, s.nonce) // before the client knows: it may come back at once
 		}
-		s.replaced()
+		if s.lines {
+			return []byte("{\"type\":\"replaced\"}\n")
+		}
+		return []byte("event: replaced\ndata: {}\n\n")
 	case errors.Is(err, errStreamEnds), errors.Is(err, killfeed.ErrClosed), errors.Is(err, killfeed.ErrNotFound):
 	default:
 		s.api.log.Error("a stream could not be read; its client may come back", "err", err)
 	}
+	return nil
 }
 
 // streamRequest reads what a stream asks for.
@@ -169,22 +196,15 @@ func newNonce() string {
 	return hex.EncodeToString(b[:])
 }
 
-// open tells where the stream begins.
-func (s *stream) open(p *killfeed.Place) error {
-	b := s.api.takeBuffer()
+// appendOpen tells where the stream begins.
+func (s *stream) appendOpen(b []byte, p *killfeed.Place) []byte {
 	if s.lines {
-		b = append(appendPlace(append(b, `{"type":"open",`...), p), "}\n"...)
-	} else {
-		retry := retryLeast + mrand.N(retryMost-retryLeast)
-		b = strconv.AppendInt(append(b, "retry: "...), retry.Milliseconds(), 10)
-		b = s.appendID(append(b, '\n'), p.Cursor())
-		b = append(appendPlace(append(b, "event: open\ndata: {"...), p), "}\n\n"...)
+		return append(appendPlace(append(b, `{"type":"open",`...), p), "}\n"...)
 	}
-	if err := s.write(b); err != nil {
-		return err
-	}
-	s.sub.Delivered()
-	return nil
+	retry := retryLeast + mrand.N(retryMost-retryLeast)
+	b = strconv.AppendInt(append(b, "retry: "...), retry.Milliseconds(), 10)
+	b = s.appendID(append(b, '\n'), p.Cursor())
+	return append(appendPlace(append(b, "event: open\ndata: {"...), p), "}\n\n"...)
 }
 
 // appendID appends an id line.
@@ -196,55 +216,8 @@ func (s *stream) appendID(b []byte, c killfeed.Cursor) []byte {
 	return append(b, '\n')
 }
 
-// wake is the subscription's.
-func (s *stream) wake() {
-	select {
-	case s.rung <- struct{}{}:
-	default:
-	}
-}
-
-// run writes events until the stream ends, and says why it does.
-func (s *stream) run(ctx context.Context) error {
-	beat := time.NewTimer(heartbeatEvery)
-	defer beat.Stop()
-	always := make(chan struct{})
-	close(always)
-	for ready := always; ; { // the first read comes unasked
-		select {
-		case <-ready:
-			b, more, err := s.next()
-			if err != nil {
-				return err
-			}
-			ready = s.rung
-			if more {
-				ready = always
-			}
-			if b == nil {
-				continue // what was passed over may take longer than a proxy has patience
-			}
-			if s.write(b) != nil {
-				return errStreamEnds
-			}
-			if s.durable {
-				s.sub.Delivered()
-			}
-		case <-beat.C:
-			if s.write(s.appendHeartbeat(s.api.takeBuffer())) != nil {
-				return errStreamEnds
-			}
-		case <-s.drained:
-			return errStreamEnds
-		case <-ctx.Done():
-			return errStreamEnds
-		}
-		beat.Reset(heartbeatEvery)
-	}
-}
-
-// next returns what comes next, as it is to be written; nil when nothing does.
-func (s *stream) next() (b []byte, more bool, err error) {
+// appendNext appends what comes next. It may be nothing, and more all the same.
+func (s *stream) appendNext(b []byte) (_ []byte, more bool, err error) {
 	a := s.api
 	room := a.rooms.Get().(*[maxFrames]killfeed.Event)
 	d, err := s.sub.Read(room[:], maxFrames)
@@ -253,14 +226,14 @@ func (s *stream) next() (b []byte, more bool, err error) {
 		a.rooms.Put(room)
 	}()
 	if err != nil || d.Gap == nil && len(d.Events) == 0 {
-		return nil, d.More, err
+		return b, d.More, err
 	}
 	const around = 320 // bytes of an event, but the killmail
 	size := around
 	for i := range d.Events {
 		size += around + len(d.Events[i].Killmail)
 	}
-	b = slices.Grow(a.takeBuffer(), size)
+	b = slices.Grow(b, size)
 	if d.Gap != nil {
 		b = s.appendGap(b, &d)
 	}
@@ -304,67 +277,6 @@ func (s *stream) appendHeartbeat(b []byte) []byte {
 		return append(c.Append(append(b, `{"type":"heartbeat","cursor":"`...)), "\"}\n"...)
 	}
 	return append(s.appendID(append(b, ": heartbeat\n"...), c), '\n')
-}
-
-// replaced tells that a newer connection took the client's name.
-func (s *stream) replaced() {
-	b := s.api.takeBuffer()
-	if s.lines {
-		b = append(b, "{\"type\":\"replaced\"}\n"...)
-	} else {
-		b = append(b, "event: replaced\ndata: {}\n\n"...)
-	}
-	s.write(b) // an error means that the client has left
-}
-
-// write writes b at once and gives it back.
-func (s *stream) write(b []byte) error {
-	defer s.api.giveBuffer(b)
-	defer s.limit(false)
-	for len(b) > 0 {
-		n := min(len(b), pieceBytes)
-		s.limit(true)
-		if _, err := s.x.w.Write(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return s.control.Flush()
-}
-
-// limit sets until when the client has to have taken what is about to be written, or that nothing is: a deadline would end a
-// stream over HTTP/2 that is silent. Without one a client that takes nothing would be waited for as long as its machine is up.
-func (s *stream) limit(writing bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.writing = writing
-	s.setDeadline()
-}
-
-// setDeadline is for who holds mu. The errors are of connections that have no deadlines, in tests.
-func (s *stream) setDeadline() {
-	switch {
-	case !s.writing:
-		_ = s.control.SetWriteDeadline(time.Time{})
-	case !s.end.IsZero():
-		_ = s.control.SetWriteDeadline(s.end)
-	default:
-		_ = s.control.SetWriteDeadline(time.Now().Add(takeWithin))
-	}
-}
-
-// Look is live.Conn's: the write deadlines are enough.
-func (s *stream) Look(time.Time) {}
-
-// Drain is live.Conn's.
-func (s *stream) Drain() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.end = time.Now().Add(takeAtEnd)
-	close(s.drained)
-	if s.writing {
-		s.setDeadline()
-	}
 }
 
 // enter lets a connection in that stays, or says when to come back.

@@ -84,6 +84,7 @@ type sink interface {
 
 // pull puts what comes next into the sink, and returns false when there was nothing. last: only answers.
 func (t *talk) pull(to sink, last bool) bool {
+	clear(t.sent) // or channels that have ended stay in memory
 	t.sent = t.sent[:0]
 	t.mu.Lock()
 	answers, ready := t.answers, t.ready

@@ -8,10 +8,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"killfeed"
 	"killfeed/storetest"
 )
 
@@ -36,7 +38,8 @@ func (l *load) make(n int) (mails []*mail) {
 	defer l.mu.Unlock()
 	for range n {
 		m := l.maker.NextMail()
-		one := l.world.oracle.add(m.System, m.Topics(), m.AppendJSON(nil))
+		topics := slices.DeleteFunc(m.Topics(), func(t killfeed.Topic) bool { return !l.world.asked[t] })
+		one := l.world.oracle.add(m.System, slices.Clip(slices.Clone(topics)), m.AppendJSON(nil))
 		if one == nil {
 			break
 		}

@@ -32,8 +32,8 @@ type oracle struct {
 type mail struct {
 	id     int64
 	system uint32
-	topics []killfeed.Topic
-	json   []byte // owned by who inserts it; nil once it is acknowledged
+	topics []killfeed.Topic // as far as somebody may ask for them
+	json   []byte           // owned by who inserts it; nil once it is acknowledged
 
 	event  atomic.Uint32 // 0: nobody has said
 	acked  atomic.Bool

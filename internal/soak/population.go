@@ -125,6 +125,11 @@ func (w *world) settle(s *subscriber, rnd *rand.Rand) {
 		sets = [][]killfeed.Topic{{killfeed.All()}}
 	}
 	for i, topics := range sets {
+		for _, t := range topics {
+			if t.Kind != killfeed.KindSystem {
+				w.asked[t] = true
+			}
+		}
 		f := &feed{world: w, name: s.name, keep: k, start: "latest", set: newTopicSet(topics...)}
 		if len(topics) == 1 && about != aboutMany {
 			f.topic = topics[0].String()

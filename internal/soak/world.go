@@ -26,8 +26,9 @@ type world struct {
 	epoch  atomic.Pointer[string]
 
 	subscribers []*subscriber
-	healthy     int // of them
-	systems     []killfeed.Topic
+	healthy     int                     // of them
+	systems     []killfeed.Topic        // the busiest first
+	asked       map[killfeed.Topic]bool // topics, beside systems, that somebody asks for; the others are not kept
 	load        *load
 
 	phases []*phase
@@ -193,7 +194,7 @@ func newWorld(c config, dir string, out io.Writer) *world {
 	length := c.time.Seconds() + 600 // with the ways there and back
 	most := int(length*(c.rate+float64(c.burst)/c.burstEvery.Seconds())) + 10*c.burst + 1000
 	w := &world{
-		config: c, oracle: newOracle(out, firstID, most),
+		config: c, asked: map[killfeed.Topic]bool{}, oracle: newOracle(out, firstID, most),
 		server: &server{binary: c.killfeed, dir: dir, flags: c.serveFlags()},
 	}
 	maker := storetest.NewMaker(storetest.MakerOptions{Seed: c.seed, FirstID: firstID, Systems: systems})

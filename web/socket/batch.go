@@ -7,7 +7,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Batch is what is written in one system call: text messages as frames.
+// Batch is what is written in one system call: text messages as frames, or pieces of a plain stream.
 //
 // It is copied together. Handing the pieces to the system instead saves little, as they are in the processor's caches when a
 // thousand connections get them, and would keep each piece in memory for as long as one client does not take it.
@@ -28,6 +28,12 @@ const maxBatchKept = 512 << 10
 func (b *Batch) Text(before, payload, after []byte) {
 	b.bytes = appendHeader(b.bytes, ws.OpText, len(before)+len(payload)+len(after))
 	b.bytes = append(append(append(b.bytes, before...), payload...), after...)
+	b.ends = append(b.ends, len(b.bytes))
+}
+
+// Add has f append to a plain stream.
+func (b *Batch) Add(f func(dst []byte) []byte) {
+	b.bytes = f(b.bytes)
 	b.ends = append(b.ends, len(b.bytes))
 }
 

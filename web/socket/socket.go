@@ -97,15 +97,18 @@ type Conn struct {
 	server  *Server
 	handler Handler
 	lease   *live.Lease
+	framed  bool          // a WebSocket; else a plain stream
+	beat    time.Duration // how long a plain stream may be silent
 
 	heard   atomic.Int64 // when something was last received, as Server.at tells it; deaf: nobody listens at the moment
 	writing atomic.Int64 // since when a write is going on; 0: none is
+	wrote   atomic.Int64 // when something was last written
 
 	mu      sync.Mutex // guards the rest; held for a moment, and before that of the server's writers
 	room    sync.Cond  // with mu: something was pulled, or the connection is about to end
 	pumping bool       // a writer has the connection, or it is queued for one
 	woken   bool       // it has to be pulled again before it is let go
-	pongs   []byte     // frames that are to be written
+	first   []byte     // to be written before anything else: pongs, or the head of an answer
 	closing *CloseError
 	until   time.Time // when closing is given up
 	done    bool      // the close frame was written, or nothing can be written any more
@@ -174,14 +177,38 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, protocol string,
 		}
 		return nil, err
 	}
-	c := &Conn{conn: conn, raw: rawOf(conn), server: s, lease: lease, code: codeAbnormal}
-	c.room.L = &c.mu
+	c := s.conn(conn, lease)
+	c.framed = true
 	if n := rw.Reader.Buffered(); n > 0 {
 		early, _ := rw.Reader.Peek(n)
 		c.early = bytes.Clone(early)
 	}
-	c.heard.Store(s.at(time.Now()))
 	return c, nil
+}
+
+// Stream takes over the connection of a request over HTTP/1 and returns it as a stream that goes one way: what is pulled is
+// written as it is, behind the given head of the answer, and ends with the connection. What the client sends is passed over. When
+// nothing was written for the time of a beat, a Pull is asked for, so that the handler can show that the stream lives. The rest is as with sockets, but for close frames.
+//
+// net/http would keep 20 KB more for each stream: buffers, the request, a second goroutine, and the stack of the first.
+func (s *Server) Stream(w http.ResponseWriter, head []byte, beat time.Duration, lease *live.Lease) (*Conn, error) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	conn.SetDeadline(time.Time{}) // of the request
+	c := s.conn(conn, lease)
+	c.first, c.beat = head, beat
+	return c, nil
+}
+
+func (s *Server) conn(conn net.Conn, lease *live.Lease) *Conn {
+	c := &Conn{conn: conn, raw: rawOf(conn), server: s, lease: lease, code: codeAbnormal}
+	c.room.L = &c.mu
+	now := s.at(time.Now())
+	c.heard.Store(now)
+	c.wrote.Store(now)
+	return c
 }
 
 // Serve begins to read. The goroutine is the connection's own, so that what net/http has built for the request goes. It ends
@@ -236,6 +263,11 @@ func (c *Conn) Look(now time.Time) {
 	o, at := &c.server.options, c.server.at(now)
 	if since := c.writing.Load(); since != 0 && at-since >= int64(o.Slow)/probes {
 		c.conn.SetWriteDeadline(now) // it lets flush see whether the client takes anything
+	} else if !c.framed {
+		if since == 0 && at-c.wrote.Load() >= int64(c.beat) {
+			c.wrote.Store(at) // or it would be asked for again at once
+			c.Wake()
+		}
 	} else if at-c.heard.Load() >= int64(o.Silence) {
 		c.Close(&CloseError{Code: ProtocolError, Reason: "nothing was heard for " + o.Silence.String()})
 	}
@@ -317,6 +349,10 @@ const readBuffer = 256
 // receive handles the next message, and the control frames before and within it. It returns early, without an error, after a
 // control frame outside of a message.
 func (c *Conn) receive(in *bufio.Reader) error {
+	if !c.framed {
+		_, err := in.Discard(in.Buffered())
+		return err
+	}
 	return c.guarded(func() error {
 		message := c.server.messages.Get().(*bytes.Buffer)
 		defer func() {
@@ -426,8 +462,8 @@ func (c *Conn) readControl(in io.Reader, h ws.Header) error {
 	switch h.OpCode {
 	case ws.OpPing:
 		c.mu.Lock()
-		if len(c.pongs)+len(payload) <= maxPongs {
-			c.pongs = append(appendHeader(c.pongs, ws.OpPong, len(payload)), payload...)
+		if len(c.first)+len(payload) <= maxPongs {
+			c.first = append(appendHeader(c.first, ws.OpPong, len(payload)), payload...)
 			c.pump()
 		}
 		c.mu.Unlock()
@@ -471,9 +507,9 @@ func (c *Conn) turn(b *Batch) (more, held bool) {
 	b.reset()
 	c.mu.Lock()
 	c.woken = false
-	if len(c.pongs) > 0 {
-		b.raw(c.pongs)
-		c.pongs = nil
+	if len(c.first) > 0 {
+		b.raw(c.first)
+		c.first = nil
 	}
 	closing, done := c.closing, c.done
 	c.mu.Unlock()
@@ -486,10 +522,10 @@ func (c *Conn) turn(b *Batch) (more, held bool) {
 		c.Close(closing)
 	}
 	c.pulled()
-	if b.closing = closing; closing != nil {
+	switch b.closing = closing; {
+	case closing != nil && c.framed:
 		b.raw(appendClose(nil, closing))
-	}
-	if b.Size() == 0 {
+	case closing == nil && b.Size() == 0:
 		return c.rest(), false
 	}
 	if n, err := c.tryWrite(b.bytes); err != nil {
@@ -508,6 +544,7 @@ func (c *Conn) finishTurn(b *Batch) (more bool) {
 
 // settle is what follows the writing of a batch. It returns whether there is more to write.
 func (c *Conn) settle(b *Batch, slow *CloseError, err error) (more bool) {
+	c.wrote.Store(c.server.at(time.Now()))
 	switch {
 	case err != nil:
 		c.stop(nil)
@@ -550,7 +587,7 @@ func (c *Conn) stop(frame *CloseError) {
 	if frame != nil {
 		c.code = frame.Code
 	}
-	answered := frame == nil || frame.echo || c.read
+	answered := frame == nil || frame.echo || c.read || !c.framed
 	c.room.Broadcast()
 	c.mu.Unlock()
 	if answered {
@@ -589,6 +626,9 @@ func (c *Conn) flush(b *Batch) (slow *CloseError, err error) {
 
 // tooSlow closes the connection of a client that took nothing for too long: behind the frame that was begun.
 func (c *Conn) tooSlow(b *Batch) (slow *CloseError, err error) {
+	if !c.framed {
+		return nil, os.ErrDeadlineExceeded
+	}
 	c.writing.Store(0) // Look has done what it can: from here on the deadline is that of Close
 	slow = &CloseError{Code: TryAgainLater, Reason: "nothing was taken for " + c.server.options.Slow.String()}
 	c.Close(slow)
