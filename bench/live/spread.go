@@ -27,15 +27,11 @@ func spread(ctx context.Context, b *bench) ([]suite.Result, error) {
 		}
 		s := &side{target: t, maker: killmails.Typical(begin)}
 		all = append(all, s)
-		if s.conn, err = server.Dial(t.server.Addr); err != nil {
-			return nil, all.end(err)
-		}
-		if n == 0 {
-			continue
-		}
-		s.subs, err = t.connect(ctx, n, func(i int, s *subscriber) error { return joinSystem(firstSystem+uint32(i))(i, s) })
-		if err != nil {
-			return nil, all.end(err)
+		if n > 0 {
+			s.subs, err = t.connect(ctx, n, func(i int, s *subscriber) error { return joinSystem(firstSystem+uint32(i))(i, s) })
+			if err != nil {
+				return nil, all.end(err)
+			}
 		}
 	}
 	n := 15 * int(b.round.Seconds()*float64(b.pace)) // ten times the pace, and half as long again
@@ -78,8 +74,14 @@ func (s *side) spread(ctx context.Context, systems, n int, every time.Duration, 
 		}
 		failed = s.subs.failed
 	}
+	// One for each round: a server ends a connection on which no request comes for a while.
+	var err error
+	if s.conn, err = server.Dial(s.server.Addr); err != nil {
+		return 0, err
+	}
+	defer s.conn.Close()
 	cpu := s.server.CPU()
-	err := pace(ctx, n, every, failed, func(i int) error {
+	err = pace(ctx, n, every, failed, func(i int) error {
 		_, err := s.hand(1, lines[i])
 		return err
 	})

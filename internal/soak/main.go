@@ -135,8 +135,8 @@ func soak(ctx context.Context, c config) (*result, error) {
 	defer w.server.kill()
 	fmt.Fprintf(c.progress, "seed %d, %d subscribers, %d phases of %v\n", c.seed, c.subscribers, len(w.phases), c.phase)
 	switch err := w.run(ctx); {
-	case ctx.Err() != nil: // interrupted: nobody came to the end, which proves nothing
-		return nil, context.Cause(ctx)
+	case ctx.Err() != nil: // nobody came to the end
+		return nil, fmt.Errorf("interrupted, which proves nothing: %w", context.Cause(ctx))
 	case err != nil && !w.began:
 		return nil, err
 	case err != nil:

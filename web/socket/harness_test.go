@@ -232,7 +232,6 @@ type peer struct {
 	mu     sync.Mutex // guards the rest
 	frames []string   // that came since the last take
 	err    error      // how reading ended
-	sends  int        // writes that are going on
 }
 
 // hijacked is a ResponseWriter as net/http has it for a request over the connection.
