@@ -22,6 +22,8 @@ var (
 	ErrReplaced = errors.New("replaced by a newer connection of this client")
 	// ErrTooManyClients: the limit of clients is reached.
 	ErrTooManyClients = errors.New("too many clients")
+	// ErrBusy: as many topics are waited on as may be. It passes.
+	ErrBusy = errors.New("too many topics are waited on")
 	// ErrLocked: another process holds the data directory.
 	ErrLocked = errors.New("data directory is in use by another process")
 )

@@ -16,6 +16,9 @@ type Options struct {
 	Retention Retention
 	// MaxClients bounds how many clients are remembered; 0 means 100,000.
 	MaxClients int
+	// MaxWaiting bounds the topics that long polls and subscriptions wait on, all together; each takes some 50 bytes. 0 means
+	// 2,000,000. Beyond it they are refused with ErrBusy.
+	MaxWaiting int
 	// Logger is told of what needs an operator's attention; nil discards.
 	Logger *slog.Logger
 	// Wall is the clock for receipt times; nil means time.Now. Ages for retention are measured by elapsed time since
@@ -71,6 +74,9 @@ func Open(store Store, o Options) (*Feed, error) {
 	if o.MaxClients == 0 {
 		o.MaxClients = 100_000
 	}
+	if o.MaxWaiting == 0 {
+		o.MaxWaiting = 2_000_000
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -89,7 +95,7 @@ func Open(store Store, o Options) (*Feed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading clients: %w", err)
 	}
-	f.bells.start(store.State().Head)
+	f.bells.start(store.State().Head, o.MaxWaiting)
 	f.ledger.start(store, o.Wall, &f.bells, &f.clients, o.Logger)
 	return f, nil
 }

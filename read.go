@@ -229,6 +229,9 @@ func (f *Feed) waitFor(ctx context.Context, wait time.Duration, topics []Topic, 
 	if wait <= 0 {
 		return f.counted(look())
 	}
+	if err := f.bells.room(len(topics)); err != nil {
+		return Answer{}, err
+	}
 	rung := make(chan struct{}, 1)
 	b := &bell{asleep: true, wake: func() { rung <- struct{}{} }}
 	f.bells.hang(b, topics) // before the first look: see bells

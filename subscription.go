@@ -98,6 +98,9 @@ func (f *Feed) Subscribe(ctx context.Context, o Subscriber) (*Subscription, Plac
 	s := &Subscription{feed: f, read: o.Read, holder: o.Holder}
 	s.read.Topics, s.read.From = nil, nil
 	s.bell.wake = o.Wake
+	if err := f.bells.room(len(topics)); err != nil {
+		return nil, Place{}, err
+	}
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	var p Place
@@ -350,32 +353,34 @@ func (s *Subscription) setTopics(ctx context.Context, topics []Topic) (_ Place, 
 			return Place{}, context.Cause(ctx)
 		}
 	}
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	wanted := make(map[Topic]bool, len(topics))
-	for _, t := range topics {
-		wanted[t] = true
-	}
-	b := &s.bell
-	b.mu.Lock()
-	ended := s.ended
-	for i := range b.hung {
-		delete(wanted, b.hung[i].rope.topic)
-	}
-	b.mu.Unlock()
-	if ended != nil {
-		return Place{}, ended
-	}
-	added := slices.DeleteFunc(slices.Clone(topics), func(t Topic) bool { return !wanted[t] })
-	var at []EventID
-	if s.client != nil && len(added) > 0 {
-		if at, err = s.offsets(ctx, s.client, added); err != nil {
+	var (
+		added []Topic
+		at    []EventID
+	)
+	if s.client != nil {
+		if added, err = s.missing(topics); err != nil {
 			return Place{}, err
 		}
+		if len(added) > 0 { // it may wait for the disk: reads go on meanwhile
+			if at, err = s.offsets(ctx, s.client, added); err != nil {
+				return Place{}, err
+			}
+		}
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	switch now, err := s.missing(topics); {
+	case err != nil:
+		return Place{}, err
+	case s.client == nil: // with one, its turn has kept the topics as they were
+		added = now
+	}
+	if err := s.feed.bells.room(len(added)); err != nil {
+		return Place{}, err
 	}
 	stand := s.place(EventID(s.feed.bells.through.Load())) // before what is unread on topics that go is forgotten
 	s.drop(topics)
-	first, through := s.feed.bells.hang(b, added)
+	first, through := s.feed.bells.hang(&s.bell, added)
 	p := s.stand(first, through, nil, func(i int) EventID {
 		if at != nil {
 			return at[i]
@@ -383,6 +388,21 @@ func (s *Subscription) setTopics(ctx context.Context, topics []Topic) (_ Place, 
 		return stand
 	})
 	return p, nil
+}
+
+// missing returns which of the topics the subscription has not.
+func (s *Subscription) missing(topics []Topic) ([]Topic, error) {
+	wanted := make(map[Topic]bool, len(topics))
+	for _, t := range topics {
+		wanted[t] = true
+	}
+	b := &s.bell
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.hung {
+		delete(wanted, b.hung[i].rope.topic)
+	}
+	return slices.DeleteFunc(slices.Clone(topics), func(t Topic) bool { return !wanted[t] }), s.ended
 }
 
 // drop takes away the topics that are not among keep. The caller holds reading.

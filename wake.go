@@ -1,6 +1,7 @@
 package killfeed
 
 import (
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ type bells struct {
 	// here, misses nothing.
 	through atomic.Uint64
 	waiting atomic.Int64 // long polls at the moment
+
+	most int64        // topics that may be hung on, all bells together
+	hung atomic.Int64 // topics that are
 
 	mu sync.Mutex // guards the next three; held for one map operation and a walk over the bells of a topic at a time
 	on map[Topic]*rope
@@ -92,7 +96,8 @@ func (h *hanging) clear(through EventID) EventID {
 	return max(h.from-1, through)
 }
 
-func (b *bells) start(head EventID) {
+func (b *bells) start(head EventID, most int) {
+	b.most = int64(most)
 	b.on = map[Topic]*rope{}
 	b.more, b.closing = make(chan struct{}, 1), make(chan struct{})
 	b.through.Store(uint64(head))
@@ -225,6 +230,15 @@ func (b *bells) note(r *rope, from, last EventID) {
 	}
 }
 
+// room returns ErrBusy when so many topics more would be too many. It is asked before hang, so that a few more than that may come
+// to hang when several ask at once.
+func (b *bells) room(topics int) error {
+	if n := b.hung.Load(); n+int64(topics) > b.most {
+		return fmt.Errorf("%d topics are waited on, and %d more would be too many: %w", n, topics, ErrBusy)
+	}
+	return nil
+}
+
 // hang hangs the bell on the topics, which are distinct and not among its own, wanting nothing yet: every event that becomes
 // visible from now on rings, but none is wanted before want was called. It returns the index of the first of them in hung, and
 // how far all bells were rung.
@@ -246,6 +260,7 @@ func (b *bells) hang(l *bell, topics []Topic) (first int, through EventID) {
 		l.hung = append(l.hung, hanging{rope: r, slot: int32(len(r.hooks)), from: math.MaxUint64})
 		r.hooks = append(r.hooks, hook{l, int32(len(l.hung) - 1)})
 	}
+	b.hung.Add(int64(len(topics)))
 	return first, EventID(b.through.Load())
 }
 
@@ -322,6 +337,7 @@ func (b *bells) unhang(l *bell, gone func(i int, t Topic) bool, moved func(from,
 
 // unhook takes one place from its rope. The caller holds the locks.
 func (b *bells) unhook(h *hanging) {
+	b.hung.Add(-1)
 	r := h.rope
 	last := len(r.hooks) - 1
 	if moved := r.hooks[last]; int(h.slot) != last {

@@ -62,6 +62,11 @@ func problemOf(err error) *problem {
 	case errors.Is(err, killfeed.ErrTooManyClients):
 		return refuse(http.StatusTooManyRequests, "the server remembers as many clients as it may, and takes no new client_id: "+
 			"use one that it knows, read without one (after=0), or ask its operator to delete some")
+	case errors.Is(err, killfeed.ErrBusy):
+		p = refuse(http.StatusServiceUnavailable, "the server's readers wait on as many systems and topics as they may: "+
+			"come back later, with fewer, or poll without wait")
+		p.retryAfter = 5
+		return p
 	case errors.Is(err, killfeed.ErrDiskFull):
 		p = refuse(http.StatusInsufficientStorage, "the server's disk is full, so nothing new is stored; reading goes on")
 		p.retryAfter = 30
