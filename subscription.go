@@ -263,6 +263,9 @@ func (s *Subscription) pending(q *search) error {
 	for _, i := range b.noted {
 		if h := &b.hung[i]; h.from <= q.upTo {
 			q.positions = append(q.positions, position{topic: h.rope.topic, at: h.from - 1, hung: i})
+			if q.only = 0; len(q.positions) == 1 && h.sole {
+				q.only = h.from
+			}
 		}
 	}
 	return nil
@@ -302,7 +305,7 @@ func (s *Subscription) passed(q *search) (more bool) {
 	for i := range q.positions {
 		p := &q.positions[i]
 		h := &b.hung[p.hung]
-		h.from = max(h.from, q.through+1, p.lost+1)
+		h.from, h.sole = max(h.from, q.through+1, p.lost+1), false
 		if to := max(p.got, p.lost); s.client != nil && to > s.got[p.hung] {
 			s.got[p.hung] = to
 			if !s.read.Manual {

@@ -468,7 +468,7 @@ func TestSeekMovesSubscriptions(t *testing.T) {
 		f.insert(B)
 		synctest.Wait()
 		sought := make(chan string, 1)
-		h.before("Find", func() {
+		h.before("Read", func() {
 			go s.Close()
 			for range 100 {
 				runtime.Gosched()

@@ -83,6 +83,8 @@ type hanging struct {
 	// from is the first event that is wanted: nothing unread is on the topic below. last is the last one that rang, or 0. The
 	// topic is noted if and only if last >= from.
 	from, last EventID
+	// sole: from is the only unread event on the topic. Else all that is known is that it is the first that may be.
+	sole bool
 }
 
 func (h *hanging) unread() bool { return h.last >= h.from }
@@ -173,7 +175,7 @@ func (b *bells) ring(events []visible) {
 	b.mu.Lock()
 	if from := EventID(b.through.Load()) + 1; events[0].id != from {
 		for _, r := range b.on {
-			b.note(r, from, last)
+			b.note(r, from, last, false)
 		}
 	} else if len(b.on) > 0 {
 		for _, e := range events {
@@ -207,19 +209,22 @@ func (b *bells) ring(events []visible) {
 
 func (b *bells) noteOn(t Topic, id EventID) {
 	if r := b.on[t]; r != nil {
-		b.note(r, id, id)
+		b.note(r, id, id, true)
 	}
 }
 
-// note tells the bells on r of events from..last, of which the first may be on the topic.
-func (b *bells) note(r *rope, from, last EventID) {
+// note tells the bells on r of events from..last, of which the first may be on the topic. sure: it is one, and it is.
+func (b *bells) note(r *rope, from, last EventID, sure bool) {
 	for _, k := range r.hooks {
 		l := k.bell
 		l.mu.Lock()
 		h := &l.hung[k.at]
 		if !h.unread() && last >= h.from {
+			h.sole = sure && h.from <= from
 			h.from = max(h.from, from)
 			l.noted = append(l.noted, k.at)
+		} else {
+			h.sole = false
 		}
 		h.last = max(h.last, last)
 		l.mu.Unlock()
@@ -269,7 +274,7 @@ func (b *bells) hang(l *bell, topics []Topic) (first int, through EventID) {
 func (l *bell) want(i int, at, through EventID) {
 	h := &l.hung[i]
 	was := h.unread()
-	h.from = at + 1
+	h.from, h.sole = at+1, false
 	if at < through {
 		h.last = max(h.last, through)
 	}
