@@ -196,12 +196,17 @@ func (m *messages) Text(before, payload, after []byte) {
 // Len is sink's.
 func (m *messages) Len() int { return len(*m) }
 
-// Size is sink's.
-func (m *messages) Size() (n int) {
+// Room is sink's.
+func (m *messages) Room() int {
+	const most = 256 << 10 // bytes of an answer; a message that is larger makes one of its own
+	size := 0
 	for _, one := range *m {
-		n += len(one)
+		size += len(one)
 	}
-	return n
+	if size >= most {
+		return 0
+	}
+	return max(0, maxFrames-len(*m))
 }
 
 // MarshalJSON keeps an empty list from being null.

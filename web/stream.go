@@ -216,11 +216,11 @@ func (s *stream) appendID(b []byte, c killfeed.Cursor) []byte {
 	return append(b, '\n')
 }
 
-// appendNext appends what comes next. It may be nothing, and more all the same.
-func (s *stream) appendNext(b []byte) (_ []byte, more bool, err error) {
+// appendNext appends what comes next, so many events at most. It may be nothing, and more all the same.
+func (s *stream) appendNext(b []byte, most int) (_ []byte, more bool, err error) {
 	a := s.api
 	room := a.rooms.Get().(*[maxFrames]killfeed.Event)
-	d, err := s.sub.Read(room[:], maxFrames)
+	d, err := s.sub.Read(room[:], min(maxFrames, most))
 	defer func() { // before it is written: a client that takes nothing holds one batch, not two
 		clear(d.Events) // which are in room
 		a.rooms.Put(room)

@@ -38,7 +38,7 @@ func (h *directStream) Pull(b *socket.Batch, last bool) bool {
 		begin := len(dst)
 		dst = append(dst, h.first...)
 		h.first = nil
-		dst, more, err := h.appendNext(dst)
+		dst, more, err := h.appendNext(dst, max(1, b.Room()))
 		switch {
 		case err != nil:
 			h.over = true
@@ -114,7 +114,7 @@ func (t *sharedStream) follow(ctx context.Context) error {
 	for ready := always; ; { // the first read comes unasked
 		select {
 		case <-ready:
-			b, more, err := t.appendNext(t.api.takeBuffer())
+			b, more, err := t.appendNext(t.api.takeBuffer(), maxFrames)
 			if err != nil {
 				return err
 			}

@@ -315,6 +315,13 @@ func (u *unreadable) Find(dst []killfeed.Entry, q killfeed.Query) ([]killfeed.En
 	return u.Store.Find(dst, q)
 }
 
+func (u *unreadable) Read(ids []killfeed.EventID, yield func(killfeed.Event, error) bool) error {
+	if u.broken() {
+		return errors.New("input/output error in /srv/secret")
+	}
+	return u.Store.Read(ids, yield)
+}
+
 // TestStreamOfUnreadableStore ends without a word to the client but with one in the log, and goes on where it was when the client
 // comes back.
 func TestStreamOfUnreadableStore(t *testing.T) {

@@ -36,9 +36,8 @@ type talk struct {
 const (
 	// maxAnswers bounds the answers that wait to be sent, in bytes. Beyond it no message is handled until the client takes some.
 	maxAnswers = 256 << 10
-	// maxFrames and maxBytes are where a batch is full. An event that is larger fills one of its own.
+	// maxFrames is how many events are read at a time.
 	maxFrames = 128
-	maxBytes  = 256 << 10
 	// patience bounds what a client's message may set off on the disk.
 	patience = 30 * time.Second
 )
@@ -78,8 +77,8 @@ func (t *talk) send(frame []byte) {
 // sink takes messages of three pieces. The middle one may be shared and must not be changed.
 type sink interface {
 	Text(before, payload, after []byte)
-	Len() int  // messages
-	Size() int // bytes
+	Len() int  // messages that were put in
+	Room() int // how many more may be
 }
 
 // pull puts what comes next into the sink, and returns false when there was nothing. last: only answers.
@@ -101,7 +100,7 @@ func (t *talk) pull(to sink, last bool) bool {
 		return to.Len() > before
 	}
 	for i, c := range ready {
-		if to.Len() >= maxFrames || to.Size() >= maxBytes {
+		if to.Room() == 0 {
 			for _, c := range ready[i:] { // they come first the next time
 				c.queue()
 			}
@@ -265,7 +264,7 @@ func (c *channel) Left() {
 func (c *channel) pull(to sink) {
 	a := c.talk.api
 	room := a.rooms.Get().(*[maxFrames]killfeed.Event)
-	d, err := c.sub.Read(room[:], max(1, maxFrames-to.Len()))
+	d, err := c.sub.Read(room[:], min(maxFrames, to.Room()))
 	defer func() {
 		clear(d.Events) // which are in room
 		a.rooms.Put(room)

@@ -33,9 +33,8 @@ type subscriber struct {
 	rest   time.Duration // slow: the pause behind each event
 	naps   nap           // stalled: what for
 	until  time.Time     // stalled: when it stops reading again
-	napped bool          // stalled: it has stopped in this session
-	cut    bool          // stalled: the last session ended in a long nap
-	fresh  bool          // stalled: this is the first session of a phase
+	napped bool          // stalled: it has stopped for longer than the server takes, in this session
+	cut    bool          // stalled: which ended the last session
 }
 
 // manner is how a subscriber reads.
@@ -54,15 +53,16 @@ type nap int
 
 const (
 	napShort  nap = iota // stops for 10 to 30 s, then reads on
-	napCut               // stops until the server has had enough of it and says so, and reads that
-	napBeyond            // stops for longer: the connection is gone by then
+	napCut               // stops until about the time that the server has had enough of it and says so
+	napBeyond            // stops for longer: its connection is gone by then
 	naps
 )
 
 const (
-	// cutFrom and cutUntil are when the server gives up who takes nothing: after a minute, which it counts from when it first
-	// looked, as WebSockets go; they are then told so for some seconds more.
-	cutFrom, cutUntil = 60 * time.Second, 72 * time.Second
+	// cutFrom is when the server gives up who takes nothing. It counts from the last byte that its side of the connection took,
+	// which the kernel may do for some 20 seconds after the other side has stopped reading, and it looks now and then only: by
+	// cutUntil it is over. Until five seconds after the cut it waits for its close frame to be taken.
+	cutFrom, cutUntil = 60 * time.Second, 84 * time.Second
 	// readsFor is how long a stalled subscriber reads between two naps.
 	readsFor = 4 * time.Second
 )
@@ -71,9 +71,9 @@ const (
 func (n nap) length() time.Duration {
 	switch n {
 	case napCut:
-		return cutUntil + 1500*time.Millisecond
+		return cutFrom + 11*time.Second + rand.N(cutUntil-cutFrom-11*time.Second)
 	case napBeyond:
-		return cutUntil + 8*time.Second
+		return cutUntil + rand.N(5*time.Second)
 	}
 	return 10*time.Second + rand.N(20*time.Second)
 }
@@ -94,9 +94,6 @@ func (s *subscriber) pace(ctx context.Context, event bool) {
 	case s.until.IsZero() && s.cut: // it comes back and catches up first
 		s.cut = false
 		s.until = now.Add(readsFor)
-	case s.until.IsZero() && s.fresh: // not all fall asleep, and come back, in the same moment
-		s.fresh = false
-		s.until = now.Add(rand.N(4 * readsFor))
 	case s.until.IsZero() || now.After(s.until):
 		d := s.naps.length()
 		s.napped = d > cutFrom
@@ -110,7 +107,10 @@ func (s *subscriber) pace(ctx context.Context, event bool) {
 // run connects again and again until ctx ends.
 func (s *subscriber) run(ctx context.Context) {
 	w := s.world
-	s.fresh, s.cut = true, false
+	s.cut = false
+	if s.manner == stalled && !s.hurry.Load() && !pause(ctx, rand.N(2*readsFor)) { // not all fall asleep in the same moment
+		return
+	}
 	for {
 		life, ok := w.gate.wait(ctx)
 		if !ok {
@@ -157,8 +157,11 @@ func (s *subscriber) over(ctx context.Context, err error) {
 			w.oracle.violate(promiseRefused, "%s: %v", s.name, no)
 		}
 	}
+	s.cut = s.napped && ctx.Err() == nil && w.gate.serves(s.trying) && w.drained.Load() != s.trying
+	if s.cut {
+		end = "cut " + end
+	}
 	w.ends.add(mannerNames[s.manner], end)
-	s.cut = s.napped && ctx.Err() == nil
 	for _, f := range s.feeds {
 		f.ended(e)
 	}

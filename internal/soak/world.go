@@ -141,6 +141,13 @@ func (g *gate) lifeNow() int64 {
 	return g.life
 }
 
+// serves tells whether the gate is open to that life of the server: it is closed before a kill.
+func (g *gate) serves(life int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open && g.life == life
+}
+
 // there is how many have arrived, and a channel that is closed when all have.
 func (g *gate) there() (int64, <-chan struct{}) {
 	g.mu.Lock()

@@ -12,14 +12,25 @@ import (
 // It is copied together. Handing the pieces to the system instead saves little, as they are in the processor's caches when a
 // thousand connections get them, and would keep each piece in memory for as long as one client does not take it.
 type Batch struct {
-	bytes []byte
-	ends  []int // of the frames
+	bytes []byte // without those that cut took away
+	gone  int    // how many those are
+	ends  []int  // of the frames
+	most  int    // messages that may be put in
 
 	// What becomes of it, owned by who writes.
 	pulled  bool        // there is something of the handler's in it
 	closing *CloseError // whose frame is the last one, nil without one
 	written int         // bytes
 }
+
+const (
+	// batchMessages and batchBytes are where a batch is full. A message that is larger fills one of its own.
+	batchMessages = 128
+	batchBytes    = 256 << 10
+	// heldMessages is the first of them for a client that did not take the last batch at once: it holds less memory while it
+	// takes nothing.
+	heldMessages = 8
+)
 
 // maxBatchKept bounds what a batch keeps for its next use.
 const maxBatchKept = 512 << 10
@@ -44,7 +55,23 @@ func (b *Batch) raw(frames []byte) {
 }
 
 // Size is the batch's length in bytes.
-func (b *Batch) Size() int { return len(b.bytes) }
+func (b *Batch) Size() int { return b.gone + len(b.bytes) }
+
+// Room is how many more messages may be added, 0 when the batch is full. More than that do no harm but take memory.
+func (b *Batch) Room() int {
+	if b.Size() >= batchBytes {
+		return 0
+	}
+	return max(0, b.most-len(b.ends))
+}
+
+// rest is what is not written yet.
+func (b *Batch) rest() []byte { return b.bytes[b.written-b.gone:] }
+
+// cut gives up the memory of what is written: a client that takes nothing holds what it has not taken, and no more.
+func (b *Batch) cut() {
+	b.bytes, b.gone = slices.Clone(b.rest()), b.written
+}
 
 // Len is the number of messages.
 func (b *Batch) Len() int { return len(b.ends) }
@@ -55,7 +82,7 @@ func (b *Batch) restOfFrame() []byte {
 	if between || b.written == 0 || next == len(b.ends) {
 		return nil
 	}
-	return slices.Clone(b.bytes[b.written:b.ends[next]])
+	return slices.Clone(b.rest()[:b.ends[next]-b.written])
 }
 
 // reset empties the batch.
@@ -63,7 +90,7 @@ func (b *Batch) reset() {
 	if cap(b.bytes) > maxBatchKept {
 		b.bytes = nil
 	}
-	*b = Batch{bytes: b.bytes[:0], ends: b.ends[:0]}
+	*b = Batch{bytes: b.bytes[:0], ends: b.ends[:0], most: batchMessages}
 }
 
 // appendHeader appends the header of an unfragmented, unmasked frame.

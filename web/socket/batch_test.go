@@ -39,6 +39,12 @@ func TestBatch(t *testing.T) {
 		}
 		written := rapid.IntRange(0, len(want)).Draw(t, "written")
 		b.written = written
+		if rapid.Bool().Draw(t, "cut") {
+			b.cut()
+		}
+		if got := b.rest(); !bytes.Equal(got, want[written:]) || b.Size() != len(want) {
+			t.Fatalf("behind %d bytes there is %q, want %q", written, got, want[written:])
+		}
 		next, in := slices.BinarySearch(ends, written)
 		rest := want[written:ends[min(next, len(ends)-1)]]
 		if in {

@@ -94,6 +94,7 @@ type Conn struct {
 	lease   *live.Lease
 	framed  bool          // a WebSocket; else a plain stream
 	beat    time.Duration // how long a plain stream may be silent
+	held    bool          // the client did not take the last batch at once; owned by who writes
 
 	heard   atomic.Int64 // when something was last received, as Server.at tells it; deaf: nobody listens at the moment
 	writing atomic.Int64 // since when a write is going on; 0: none is

@@ -10,6 +10,9 @@ import (
 // connection for now; held: the socket did not take all, and finishTurn waits for it.
 func (c *Conn) turn(b *Batch) (more, held bool) {
 	b.reset()
+	if c.held {
+		b.most = heldMessages
+	}
 	c.mu.Lock()
 	c.woken = false
 	if len(c.first) > 0 {
@@ -38,11 +41,14 @@ func (c *Conn) turn(b *Batch) (more, held bool) {
 	} else if b.written = n; n < b.Size() {
 		return true, true
 	}
+	c.held = false
 	return c.settle(b, nil, nil), false
 }
 
 // finishTurn writes the rest of the batch, however long the client takes for it.
 func (c *Conn) finishTurn(b *Batch) (more bool) {
+	c.held = true
+	b.cut()
 	slow, err := c.flush(b)
 	return c.settle(b, slow, err)
 }
@@ -109,7 +115,7 @@ func (c *Conn) flush(b *Batch) (slow *CloseError, err error) {
 	defer c.writing.Store(0)
 	for b.written < b.Size() {
 		c.writing.Store(c.server.at(begun))
-		n, err := c.conn.Write(b.bytes[b.written:])
+		n, err := c.conn.Write(b.rest())
 		if b.written += n; err == nil {
 			continue
 		}
