@@ -540,3 +540,33 @@ func TestCursorBesideDelivery(t *testing.T) {
 		}
 	}
 }
+
+// Readers that wait on too many topics together are refused, and leave nothing behind.
+func TestTopicsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, storetest.NewModel(), killfeed.Options{MaxWaiting: 3})
+		two := killfeed.Subscriber{Read: in(A, B), Wake: func() {}}
+		s, _, err := f.Subscribe(t.Context(), two)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := f.Subscribe(t.Context(), two); !errors.Is(err, killfeed.ErrBusy) {
+			t.Errorf("a second subscription of two topics: %v, want ErrBusy", err)
+		}
+		if _, err := s.SetTopics(t.Context(), in(A, B, C).Topics); err != nil {
+			t.Errorf("a third topic: %v", err)
+		}
+		if _, err := f.Fetch(t.Context(), "c", wait(time.Minute, in(A))); !errors.Is(err, killfeed.ErrBusy) {
+			t.Errorf("a long poll: %v, want ErrBusy", err)
+		}
+		if _, err := f.Fetch(t.Context(), "c", in(A)); err != nil {
+			t.Errorf("a poll that does not wait: %v", err)
+		}
+		s.Close()
+		other, _, err := f.Subscribe(t.Context(), two)
+		if err != nil {
+			t.Fatalf("when the first is closed: %v", err)
+		}
+		other.Close()
+	})
+}
