@@ -153,13 +153,15 @@ func (f *feed) joined(p *place, acked uint64) {
 		o.violate(promiseAcked, "%s: event %d was acknowledged, and the head is said to be %d", f.name, acked, p.Head)
 	}
 	if !w.isEpoch(p.Epoch) || p.Cursor != (cursor{p.Start - 1, p.Epoch}).String() {
-		o.violate(promiseCursor, "%s: begins at %d with the cursor %q and epoch %q; the epoch was %q", f.name, p.Start, p.Cursor, p.Epoch, w.epochNow())
+		o.violate(promiseCursor, "%s: begins at %d with the cursor %q and epoch %q; the epoch was %q",
+			f.name, p.Start, p.Cursor, p.Epoch, w.epochNow())
 	}
 	after, made := p.Start-1, uint64(o.made.Load())
 	first := f.at.epoch == ""
 	switch {
 	case first && f.start == "latest" && (after < acked || after > made), first && f.start == "earliest" && after != 0:
-		o.violate(promiseCursor, "%s: begins at event %d for start=%s; %d were acknowledged, %d were sent", f.name, p.Start, f.start, acked, made)
+		o.violate(promiseCursor, "%s: begins at event %d for start=%s; %d were acknowledged, %d were sent",
+			f.name, p.Start, f.start, acked, made)
 	case !first && f.keep == byCursor && after != f.at.after:
 		o.violate(promiseCursor, "%s: begins at event %d, having resumed after %d", f.name, p.Start, f.at.after)
 	}

@@ -110,7 +110,9 @@ func (l *exact) missing(t truth, head uint64) (n int) {
 
 // compare compares what came with what was wanted, from the event behind after up to through. got must ascend. It returns how
 // many of got it came by.
-func compare(violate violate, name string, t truth, wanted func(uint64, *mail) (must, may bool), got []uint32, after, through uint64) (n int) {
+func compare(
+	violate violate, name string, t truth, wanted func(uint64, *mail) (must, may bool), got []uint32, after, through uint64,
+) (n int) {
 	for e := after + 1; e <= through; e++ {
 		came := n < len(got) && uint64(got[n]) == e
 		if came {

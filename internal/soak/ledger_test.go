@@ -341,7 +341,8 @@ func TestWanted(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	all := []killfeed.Topic{killfeed.System(1), killfeed.System(2), killfeed.Label("solo"), killfeed.All()}
 	for range 200 {
-		less, more, set := newTopicSet(someOf(rnd, all, rnd.IntN(4))...), newTopicSet(someOf(rnd, all, rnd.IntN(4))...), newTopicSet(someOf(rnd, all, rnd.IntN(5))...)
+		some := func() *topicSet { return newTopicSet(someOf(rnd, all, rnd.IntN(5))...) }
+		less, more, set := some(), some(), some()
 		got := set.changed(less, more)
 		for _, topic := range all {
 			if want := more.topics[topic] || set.topics[topic] && !less.topics[topic]; got.topics[topic] != want {

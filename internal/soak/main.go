@@ -70,7 +70,7 @@ func main() {
 	flag.IntVar(&c.burst, "burst", 200, "killmails in a burst")
 	flag.DurationVar(&c.burstEvery, "burst-every", 25*time.Second, "time between bursts")
 	flag.DurationVar(&c.killEvery, "kill-every", 45*time.Second, "time between kills, a third more or less; 0: none")
-	flag.Float64Var(&c.slower, "slower", 0, "fail when bad subscribers raise the p99 of the others by more than this `percentage`; 0: only show it")
+	flag.Float64Var(&c.slower, "slower", 0, "fail when bad subscribers raise the others' p99 by more than this `percentage`; 0: only show it")
 	flag.Uint64Var(&c.seed, "seed", 0, "seed of the random choices; 0 takes one from the clock")
 	flag.StringVar(&c.serve, "serve", "", "more `flags` for the server, as in \"--connect-rate 200\"")
 	flag.BoolVar(&c.json, "json", false, "print the result as JSON")
@@ -137,7 +137,7 @@ func soak(ctx context.Context, c config) (*result, error) {
 	switch err := w.run(ctx); {
 	case ctx.Err() != nil: // nobody came to the end
 		return nil, fmt.Errorf("interrupted, which proves nothing: %w", context.Cause(ctx))
-	case err != nil && !w.began:
+	case err != nil && !w.underway:
 		return nil, err
 	case err != nil:
 		w.oracle.violate(promiseStop, "the run could not go on: %v", err)

@@ -18,9 +18,9 @@ type oracle struct {
 	out     io.Writer
 	firstID int64 // killmail id of mails[0]; they rise by 1
 	mails   []mail
-	made    atomic.Int64   // mails in use. No event id can be greater.
-	events  []atomic.Int32 // by event id: the index of its mail + 1; 0: nobody has said
-	acked   atomic.Uint64  // the greatest event id that an insert was answered with
+	made    atomic.Int64    // mails in use. No event id can be greater.
+	events  []atomic.Uint32 // by event id: the index of its mail + 1; 0: nobody has said
+	acked   atomic.Uint64   // the greatest event id that an insert was answered with
 
 	mu         sync.Mutex // guards the rest
 	known      uint64     // every event up to here was acknowledged, so what it is about is certain
@@ -46,9 +46,9 @@ const unmeasured = -1
 
 // promises are what the summary lists, whether broken or not.
 var promises = []string{
-	promiseLost, promiseOrder, promiseForeign, promiseInvented, promiseReused, promiseAcked, promiseHoles, promiseGap, promiseCursor,
-	promiseCommitted, promiseSkipped, promiseFrames, promiseSilence, promiseRefused, promiseBack, promiseLog, promiseStop, promiseCheck,
-	promiseMemory, promiseLatency,
+	promiseLost, promiseOrder, promiseForeign, promiseInvented, promiseReused, promiseAcked, promiseHoles, promiseGap,
+	promiseCursor, promiseCommitted, promiseSkipped, promiseFrames, promiseSilence, promiseRefused, promiseBack, promiseLog,
+	promiseStop, promiseCheck, promiseMemory, promiseLatency,
 }
 
 const (
@@ -77,7 +77,7 @@ const (
 // newOracle makes an oracle for at most so many killmails, the first of which has the given id.
 func newOracle(out io.Writer, firstID int64, most int) *oracle {
 	return &oracle{
-		out: out, firstID: firstID, mails: make([]mail, most), events: make([]atomic.Int32, most+1), violations: map[string]int{},
+		out: out, firstID: firstID, mails: make([]mail, most), events: make([]atomic.Uint32, most+1), violations: map[string]int{},
 	}
 }
 
@@ -123,20 +123,31 @@ func (o *oracle) add(system uint32, topics []killfeed.Topic, json []byte) *mail 
 func (o *oracle) means(event uint64, id int64) *mail {
 	i := id - o.firstID
 	if i < 0 || i >= o.made.Load() || event == 0 || event >= uint64(len(o.events)) {
-		o.violate(promiseInvented, "event %d is said to be killmail %d; ids %d to %d were inserted", event, id, o.firstID, o.firstID+o.made.Load()-1)
+		o.violate(promiseInvented, "event %d is said to be killmail %d; ids %d to %d were inserted",
+			event, id, o.firstID, o.firstID+o.made.Load()-1)
 		return nil
 	}
 	m := &o.mails[i]
-	if was := m.event.Load(); was != uint32(event) && (was != 0 || !m.event.CompareAndSwap(0, uint32(event)) && m.event.Load() != uint32(event)) {
-		o.violate(promiseReused, "killmail %d was event %d and is now event %d", id, m.event.Load(), event)
+	if was := settle(&m.event, uint32(event)); was != uint32(event) {
+		o.violate(promiseReused, "killmail %d was event %d and is now event %d", id, was, event)
 		return nil
 	}
-	at := &o.events[event]
-	if was := at.Load(); was != int32(i)+1 && (was != 0 || !at.CompareAndSwap(0, int32(i)+1) && at.Load() != int32(i)+1) {
-		o.violate(promiseReused, "event %d was killmail %d and is now killmail %d", event, o.firstID+int64(at.Load()-1), id)
+	if was := settle(&o.events[event], uint32(i)+1); was != uint32(i)+1 {
+		o.violate(promiseReused, "event %d was killmail %d and is now killmail %d", event, o.firstID+int64(was)-1, id)
 		return nil
 	}
 	return m
+}
+
+// settle sets a to v, if nobody has set it yet, and returns what it is.
+func settle(a *atomic.Uint32, v uint32) uint32 {
+	if was := a.Load(); was != 0 {
+		return was
+	}
+	if a.CompareAndSwap(0, v) {
+		return v
+	}
+	return a.Load()
 }
 
 // acknowledged notes the answer to an insert.
@@ -182,6 +193,7 @@ func (o *oracle) complete(head uint64) {
 		}
 	}
 	if known := o.through(); known != head || head != uint64(o.made.Load()) {
-		o.violate(promiseHoles, "%d killmails were inserted; they are events 1 to %d without a hole, and the head is %d", o.made.Load(), known, head)
+		o.violate(promiseHoles, "%d killmails were inserted; they are events 1 to %d without a hole, and the head is %d",
+			o.made.Load(), known, head)
 	}
 }

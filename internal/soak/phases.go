@@ -68,7 +68,7 @@ func (w *world) run(ctx context.Context) error {
 	if !w.awaitBack(ctx) {
 		return context.Cause(ctx)
 	}
-	w.began = true
+	w.underway = true
 	soft, endSoft := context.WithCancel(hard)
 	defer endSoft()
 	loading.Go(func() { w.load.steady(soft, hard) })
@@ -282,7 +282,8 @@ func (w *world) finish(ctx context.Context) error {
 			break
 		}
 		if time.Now().After(deadline) {
-			w.oracle.violate(promiseBack, "%d events were yet to come to %d subscribers after %v, one of them %s", events, subscribers, headWithin, one)
+			w.oracle.violate(promiseBack, "%d events were yet to come to %d subscribers after %v, one of them %s",
+				events, subscribers, headWithin, one)
 			break
 		}
 		if !pause(ctx, 500*time.Millisecond) {

@@ -139,7 +139,8 @@ func (w *world) settle(s *subscriber, rnd *rand.Rand) {
 		if k != byCursor {
 			f.client = "soak-" + strconv.Itoa(s.index)
 		}
-		if s.manner == stalled || s.manner == slow && s.index%2 == 0 || s.transport == poll { // those that stall have much to take at once
+		// Those that stall shall have much to take at once.
+		if s.manner == stalled || s.manner == slow && s.index%2 == 0 || s.transport == poll {
 			f.start = "earliest"
 		}
 		if len(sets) > 1 {

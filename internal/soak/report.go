@@ -302,11 +302,15 @@ func (w *world) result() *result {
 		if p.measured >= w.config.phase/4 {
 			measured++
 		}
-		r.Phases = append(r.Phases, phaseFigures{p.bad, p.measured.Seconds(), h.count(), millis(h.quantile(0.5)), millis(h.quantile(0.99)),
-			millis(p.latency[0].quantile(0.99)), millis(p.latency[1].quantile(0.99))})
+		r.Phases = append(r.Phases, phaseFigures{
+			p.bad, p.measured.Seconds(), h.count(), millis(h.quantile(0.5)), millis(h.quantile(0.99)),
+			millis(p.latency[0].quantile(0.99)), millis(p.latency[1].quantile(0.99)),
+		})
 	}
 	for _, s := range w.storms {
-		r.Restarts = append(r.Restarts, restartFigures{s.at.Seconds(), s.signal, s.stopped.Seconds(), s.serving.Seconds(), s.back.Seconds(), s.refused})
+		r.Restarts = append(r.Restarts, restartFigures{
+			s.at.Seconds(), s.signal, s.stopped.Seconds(), s.serving.Seconds(), s.back.Seconds(), s.refused,
+		})
 	}
 	judged := [][2]float64{r.Memory.Without}
 	if len(r.Restarts) == 0 { // else it depends on how far behind the slow ones were at the restart
@@ -351,21 +355,25 @@ func (r *result) print(out io.Writer, asJSON bool) error {
 	row("events delivered", "%d (%.0f/s)", r.Delivered, float64(r.Delivered)/r.Seconds)
 	row("topics changed at run time", "%d", r.Updates)
 	row("processor time of the server, of this", "%.0f s, %.0f s", r.ServerCPU, r.ClientCPU)
-	fmt.Fprintf(&b, "\nlatency from insert to read, healthy subscribers; medians over phases; the ratio is of the p99, wanted is 1.10 at most\n")
+	fmt.Fprintf(&b, "\nlatency from insert to read, healthy subscribers; medians over phases; ratio of the p99, wanted: up to 1.10\n")
 	fmt.Fprintf(&b, "%-20s %12s %12s %12s %12s %8s\n", "ms", "p50 without", "p50 with bad", "p99 without", "p99 with bad", "ratio")
 	for _, name := range []string{"all", "beside_bursts", "around_bursts"} {
 		l := r.Latency[name]
-		fmt.Fprintf(&b, "%-20s %12.2f %12.2f %12.2f %12.2f %8.2f\n", strings.ReplaceAll(name, "_", " "), l.P50Without, l.P50With, l.P99Without, l.P99With, l.Ratio)
+		fmt.Fprintf(&b, "%-20s %12.2f %12.2f %12.2f %12.2f %8.2f\n", strings.ReplaceAll(name, "_", " "),
+			l.P50Without, l.P50With, l.P99Without, l.P99With, l.Ratio)
 	}
-	fmt.Fprintf(&b, "\n%-12s %10s %12s %10s %10s %14s %14s\n", "phase", "measured", "deliveries", "p50 ms", "p99 ms", "beside bursts", "around bursts")
+	fmt.Fprintf(&b, "\n%-12s %10s %12s %10s %10s %14s %14s\n",
+		"phase", "measured", "deliveries", "p50 ms", "p99 ms", "beside bursts", "around bursts")
 	for i, p := range r.Phases {
 		name := fmt.Sprintf("%d without", i+1)
 		if p.Bad {
 			name = fmt.Sprintf("%d with bad", i+1)
 		}
-		fmt.Fprintf(&b, "%-12s %8.0f s %12d %10.2f %10.2f %14.2f %14.2f\n", name, p.Measured, p.Count, p.P50, p.P99, p.Steady, p.Bursts)
+		fmt.Fprintf(&b, "%-12s %8.0f s %12d %10.2f %10.2f %14.2f %14.2f\n",
+			name, p.Measured, p.Count, p.P50, p.P99, p.Steady, p.Bursts)
 	}
-	fmt.Fprintf(&b, "\n%-12s %8s %14s %14s %14s %10s\n", "restart at", "signal", "stopped in", "serving in", "all back in", "refused")
+	fmt.Fprintf(&b, "\n%-12s %8s %14s %14s %14s %10s\n",
+		"restart at", "signal", "stopped in", "serving in", "all back in", "refused")
 	for _, s := range r.Restarts {
 		fmt.Fprintf(&b, "%10.0f s %8s %12.2f s %12.2f s %12.2f s %10d\n", s.At, s.Signal, s.Stopped, s.Serving, s.Back, s.Refused)
 	}

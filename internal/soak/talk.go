@@ -88,7 +88,8 @@ func (t *talk) push(c *channel, event string, payload []byte, then answer) error
 	if event == "phx_join" {
 		c.ref = ref
 		if t.v1 {
-			c.before, c.after = []byte(`{"event":"new_killmail","payload":`), append(append([]byte(`,"ref":null,"topic":`), mustJSON(c.topic)...), '}')
+			c.before = []byte(`{"event":"new_killmail","payload":`)
+			c.after = fmt.Appendf(nil, `,"ref":null,"topic":%s}`, mustJSON(c.topic))
 		} else {
 			c.before, c.after = fmt.Appendf(nil, `["%s",null,%s,"new_killmail",`, ref, mustJSON(c.topic)), []byte{']'}
 		}

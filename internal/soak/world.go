@@ -34,14 +34,14 @@ type world struct {
 	phases []*phase
 	lately histogram // since it was last taken, what is measured
 
-	drained atomic.Int64 // the life of the server that was last asked to stop, so that it had the time to do it well
-	badNow  atomic.Bool  // the bad subscribers are there
-	napping atomic.Int64 // stalled subscribers that do not read at the moment
-	updates atomic.Int64 // of what is asked for, that were answered
-	ends    tally        // of sessions, by manner and end
-	memory  memoryLog
-	storms  []storm // owned by run, and so is began
-	began   bool    // everybody was there: from here on it is the server's fault when it cannot go on
+	drained  atomic.Int64 // the life of the server that was last asked to stop, so that it had the time to do it well
+	badNow   atomic.Bool  // the bad subscribers are there
+	napping  atomic.Int64 // stalled subscribers that do not read at the moment
+	updates  atomic.Int64 // of what is asked for, that were answered
+	ends     tally        // of sessions, by manner and end
+	memory   memoryLog
+	storms   []storm // owned by run, and so is underway
+	underway bool    // everybody was there: from here on it is the server's fault when it cannot go on
 }
 
 // began is where the clock of now begins.
