@@ -352,10 +352,18 @@ func (f *Feed) describe(c *client) (ClientInfo, error) {
 	info := ClientInfo{Name: c.name, Offsets: map[Topic]EventID{}, LastSeen: f.seen(c)}
 	st := f.store.State()
 	q := Query{Through: st.Head, Max: MaxLag}
+	u, stored := f.Universe(), []Topic(nil)
 	c.mu.Lock()
 	for t, o := range c.offsets {
 		info.Offsets[t] = o.at
-		q.Positions = append(q.Positions, Position{Topic: t, After: max(o.at, o.clear)})
+		after := max(o.at, o.clear)
+		if after >= st.Head || f.bells.quiet(t, after, st.Head) {
+			continue
+		}
+		stored = u.expand(stored[:0], t)
+		for _, t := range stored {
+			q.Positions = append(q.Positions, Position{Topic: t, After: after})
+		}
 	}
 	c.mu.Unlock()
 	if len(q.Positions) == 0 {

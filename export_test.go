@@ -22,3 +22,7 @@ func (f *Feed) Closing() bool {
 		return false
 	}
 }
+
+// Expand is what a topic stands for in the index, Widen what else an event on a topic of the index is on.
+func (u *Universe) Expand(t Topic) []Topic { return u.expand(nil, t) }
+func (u *Universe) Widen(t Topic) []Topic  { return u.widen(nil, t) }

@@ -36,6 +36,7 @@ type Feed struct {
 	ledger    ledger
 	stats     counters
 	searches  sync.Pool // of *search
+	leaves    leafCache
 
 	// opened anchors the feed's own clock: see now.
 	opened     time.Time // as the wall clock told it
@@ -118,6 +119,14 @@ func (f *Feed) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// SetUniverse changes the static data, from which follow the topics of constellations, regions, kinds of space and groups. It
+// may be called at any time. Readers of such topics go on from where they are: what the new data puts on a topic, or takes from
+// it, does so from then on.
+func (f *Feed) SetUniverse(u *Universe) { f.bells.setUniverse(u) }
+
+// Universe is the static data, nil when there is none.
+func (f *Feed) Universe() *Universe { return f.bells.universe.Load() }
 
 // Close writes what was to be written behind, stops, and closes the store. Calls still in flight end with ErrClosed. Close
 // must not be called twice.

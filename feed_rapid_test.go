@@ -46,8 +46,27 @@ func newNaive(r killfeed.Retention) *naive {
 
 func (n *naive) head() int { return len(n.events) }
 
+// naivePlaces are the solar systems of the topics that are places, in smallUniverse.
+var naivePlaces = map[killfeed.Topic][]uint32{
+	killfeed.System(A): {A}, killfeed.System(B): {B}, killfeed.System(C): {C},
+	{Kind: killfeed.KindConstellation, ID: 11}: {A, B}, {Kind: killfeed.KindRegion, ID: 1}: {A, B, C},
+	{Kind: killfeed.KindSpace, ID: uint32(killfeed.SpaceLow)}: {B}, {Kind: killfeed.KindSpace, ID: uint32(killfeed.SpaceHigh)}: {A},
+}
+
 func (e *naiveEvent) isOn(t killfeed.Topic) bool {
-	return t.Kind == killfeed.KindAll || slices.Contains(e.Topics, t)
+	if t.Kind.Base() == killfeed.KindGroup { // frigates
+		return e.isOn(killfeed.Topic{Kind: killfeed.KindShip | t.Kind.Role(), ID: 587}) ||
+			e.isOn(killfeed.Topic{Kind: killfeed.KindShip | t.Kind.Role(), ID: 585})
+	}
+	if systems := naivePlaces[t]; systems != nil {
+		return slices.Contains(systems, e.SystemID)
+	}
+	return t.Kind == killfeed.KindAll || slices.ContainsFunc(e.Topics, func(of killfeed.Topic) bool {
+		if t.Kind.Role() == 0 {
+			of.Kind = of.Kind.Base()
+		}
+		return of == t
+	})
 }
 
 func (n *naive) insert(k *killfeed.Killmail, richness int, backfill bool, now time.Time) (res killfeed.InsertResult) {
@@ -112,7 +131,7 @@ func (n *naive) read(
 	lost, passed := map[killfeed.Topic]int{}, map[killfeed.Topic]int{}
 	for _, t := range r.Topics {
 		for id := at[t] + 1; id < n.first; id++ {
-			if exact := t.Kind == killfeed.KindSystem; !exact || n.events[id-1].isOn(t) {
+			if naivePlaces[t] == nil || n.events[id-1].isOn(t) {
 				lost[t] = id
 			}
 		}
@@ -132,7 +151,7 @@ func (n *naive) read(
 			}
 		}
 		wanted := len(on) > 0 && (!e.update || r.Updates) && (!e.backfill || !r.NoBackfill) &&
-			(r.MaxAge == 0 || now.Sub(e.Time) <= r.MaxAge)
+			(r.MaxAge == 0 || now.Sub(e.Time) <= r.MaxAge) && (r.Filter == nil || naiveFilters[r.Filter.String()](e))
 		if wanted && r.Limit > 0 && len(ids) == r.Limit {
 			more = true
 			break
@@ -241,7 +260,11 @@ type machine struct {
 var (
 	machineTopics = []killfeed.Topic{
 		killfeed.System(A), killfeed.System(B), killfeed.System(C), killfeed.All(), killfeed.Label("x"),
-		{Kind: killfeed.KindCharacter, ID: pilot},
+		{Kind: killfeed.KindCharacter, ID: pilot}, {Kind: killfeed.KindCharacter | killfeed.RoleLoss, ID: pilot},
+		{Kind: killfeed.KindCharacter | killfeed.RoleKill, ID: pilot},
+		{Kind: killfeed.KindConstellation, ID: 11}, {Kind: killfeed.KindRegion, ID: 1},
+		{Kind: killfeed.KindSpace, ID: uint32(killfeed.SpaceLow)},
+		{Kind: killfeed.KindGroup, ID: 25}, {Kind: killfeed.KindGroup | killfeed.RoleKill, ID: 25},
 	}
 	drawTopic  = rapid.SampledFrom(machineTopics)
 	drawTopics = rapid.SliceOfNDistinct(drawTopic, 1, 4, rapid.ID)
@@ -275,6 +298,7 @@ func (m *machine) open() {
 	feed, err := killfeed.Open(m.store.open(m.t), killfeed.Options{Retention: m.naive.retention})
 	m.ok("Open", err)
 	m.Feed = feed
+	m.SetUniverse(smallUniverse(m.t))
 }
 
 func (m *machine) insert(*rapid.T) {
@@ -300,6 +324,10 @@ func (m *machine) insert(*rapid.T) {
 		if mail.System == A {
 			mail.Victim.Character = pilot
 		}
+		mail.Victim.Ship = []uint32{587, 670}[id/3%2]
+		if id%4 == 0 { // sometimes on both sides
+			mail.Attackers = []storetest.Party{{Character: pilot, Ship: []uint32{585, 670}[id/4%2]}}
+		}
 		k := mail.Killmail()
 		ks = append(ks, k)
 		want = append(want, m.naive.insert(k, richness, backfill, m.now()))
@@ -307,6 +335,19 @@ func (m *machine) insert(*rapid.T) {
 	got, err := m.InsertAll(context.Background(), ks, marks)
 	m.ok("InsertAll", err)
 	m.same("InsertAll", fmt.Sprint(got), fmt.Sprint(want))
+}
+
+// naiveFilters are what the filters of the machine match. They lead, of themselves and with others; or do not.
+var naiveFilters = map[string]func(*naiveEvent) bool{
+	"killmail_id<12":    func(e *naiveEvent) bool { return e.ID > 0 && e.ID < 12 },
+	"label=x":           func(e *naiveEvent) bool { return e.isOn(killfeed.Label("x")) },
+	"region=1;label!=x": func(e *naiveEvent) bool { return !e.isOn(killfeed.Label("x")) },
+	"victim.ship=587": func(e *naiveEvent) bool {
+		return e.isOn(killfeed.Topic{Kind: killfeed.KindShip | killfeed.RoleLoss, ID: 587})
+	},
+	"group=25;space=low": func(e *naiveEvent) bool {
+		return e.SystemID == B && e.isOn(killfeed.Topic{Kind: killfeed.KindGroup, ID: 25})
+	},
 }
 
 // draw makes a read, and where it starts on topics that are new.
@@ -317,6 +358,16 @@ func (m *machine) draw() (killfeed.Read, naiveStart) {
 	}
 	if m.rarely("max age") {
 		r.MaxAge = 5 * hour
+	}
+	if m.rarely("filter") {
+		text := rapid.SampledFrom(slices.Sorted(maps.Keys(naiveFilters))).Draw(m.T, "filter")
+		f, err := killfeed.ParseFilter(text, smallUniverse(m.t))
+		m.ok("ParseFilter", err)
+		if f.String() != text {
+			m.Fatalf("the filter %q is written as %q", text, f)
+		}
+		r.Filter, r.Limit = f, 0 // which of the two ends an answer: see TestFilterPages
+		r.Topics = append(r.Topics, killfeed.All())[rapid.SampledFrom([]int{0, len(r.Topics)}).Draw(m.T, "of all"):]
 	}
 	if m.rarely("double") {
 		r.Topics = append(r.Topics, r.Topics[0])

@@ -23,8 +23,9 @@ type Killmail struct {
 	// JSON is the canonical text: the members of the ESI killmail and, when anything is known of it, a zkb object. It is
 	// what was received, without insignificant white space; nothing is put in another order or written another way.
 	JSON []byte
-	// Topics are distinct: the system, then characters, corporations, alliances, factions and ships of the victim and the
-	// attackers, then labels. All is not among them.
+	// Topics are distinct: the system, then the victim's character, corporation, alliance, faction and ship with RoleLoss, then
+	// those of the attackers with RoleKill, then labels. Who is on both sides has both. What can be told from these and static
+	// data is not among them: All, the same without a role, groups of ships, and where the system lies.
 	Topics []Topic
 	// Digest sums up the hash, the zkb and the labels.
 	Digest Digest
@@ -329,30 +330,28 @@ func (p *parser) labels(dst []string, z *zkb) []string {
 func (o *object) topics(system uint32, labels []string) []Topic {
 	var room [len(o.victim.ids)]uint64
 	victim := o.victim.appendTo(room[:0])
-	ids := o.attackers[:0]
-	if len(victim)+len(o.attackers) <= 64 {
+	attackers := o.attackers[:0]
+	if len(o.attackers) <= 64 {
 		for _, id := range o.attackers {
-			if !slices.Contains(victim, id) && !slices.Contains(ids, id) {
-				ids = append(ids, id)
+			if !slices.Contains(attackers, id) {
+				attackers = append(attackers, id)
 			}
 		}
 	} else {
 		seen := make(map[uint64]struct{}, min(len(o.attackers)/2, maxParticipants))
-		for _, id := range victim {
-			seen[id] = struct{}{}
-		}
 		for _, id := range o.attackers {
-			if _, ok := seen[id]; !ok && len(seen) < maxParticipants {
+			if _, ok := seen[id]; !ok && len(victim)+len(seen) < maxParticipants {
 				seen[id] = struct{}{}
-				ids = append(ids, id)
+				attackers = append(attackers, id)
 			}
 		}
 	}
-	topics := append(make([]Topic, 0, 1+len(victim)+len(ids)+len(labels)), System(system))
-	for _, ids := range [...][]uint64{victim, ids} {
-		for _, id := range ids {
-			topics = append(topics, Topic{Kind: TopicKind(id >> 32), ID: uint32(id)})
-		}
+	topics := append(make([]Topic, 0, 1+len(victim)+len(attackers)+len(labels)), System(system))
+	for _, id := range victim {
+		topics = append(topics, Topic{Kind: TopicKind(id>>32) | RoleLoss, ID: uint32(id)})
+	}
+	for _, id := range attackers {
+		topics = append(topics, Topic{Kind: TopicKind(id>>32) | RoleKill, ID: uint32(id)})
 	}
 	for _, label := range labels {
 		topics = append(topics, Label(label))

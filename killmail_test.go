@@ -48,9 +48,9 @@ const (
 var (
 	testTime         = time.Date(2026, 1, 31, 12, 34, 56, 0, time.UTC)
 	testParticipants = []string{
-		"character:90000001", "corporation:98000001", "alliance:99000001", "ship:587",
-		"character:90000002", "corporation:98000002", "alliance:99000002", "ship:17703",
-		"corporation:1000127", "faction:500010", "ship:24130",
+		"loss:character:90000001", "loss:corporation:98000001", "loss:alliance:99000001", "loss:ship:587",
+		"kill:character:90000002", "kill:corporation:98000002", "kill:alliance:99000002", "kill:ship:17703",
+		"kill:corporation:1000127", "kill:faction:500010", "kill:ship:24130",
 	}
 	testTopics = append([]string{"system:30000142"}, testParticipants...)
 	withLabels = append(slices.Clone(testTopics), "label:tz:eu", "label:cat:6", "label:solo")
@@ -115,7 +115,13 @@ var shapes = []struct {
 		`"victim":{"character_id":1},"attackers":[{"character_id":2}],"victim":{"character_id":3,"character_id":4},"attackers":[]}`,
 		json: `{"solar_system_id":1,"killmail_id":1,"solar_system_id":30000142,"killmail_id":2,` +
 			`"victim":{"character_id":1},"attackers":[{"character_id":2}],"victim":{"character_id":3,"character_id":4},"attackers":[]}`,
-		id: 2, topics: []string{"system:30000142", "character:4"}},
+		id: 2, topics: []string{"system:30000142", "loss:character:4"}},
+	{name: "a pilot shot down by a friend and a shipmate", item: `{"solar_system_id":30000142,"victim":{"ship_type_id":587,` +
+		`"corporation_id":98000001},"attackers":[{"corporation_id":98000001,"ship_type_id":670},{"ship_type_id":587},{"ship_type_id":670}]}`,
+		json: `{"solar_system_id":30000142,"victim":{"ship_type_id":587,` +
+			`"corporation_id":98000001},"attackers":[{"corporation_id":98000001,"ship_type_id":670},{"ship_type_id":587},{"ship_type_id":670}]}`,
+		topics: []string{"system:30000142", "loss:corporation:98000001", "loss:ship:587",
+			"kill:corporation:98000001", "kill:ship:670", "kill:ship:587"}},
 	{name: "wrappers' names in a killmail", item: `{"solar_system_id":30000142,"killmail":{"victim":{"character_id":1}},"esi":[],"package":null}`,
 		json:   `{"solar_system_id":30000142,"killmail":{"victim":{"character_id":1}},"esi":[],"package":null}`,
 		topics: []string{"system:30000142"}},
@@ -142,7 +148,7 @@ var shapes = []struct {
 		json: `{"victim":{"character_id":0,"corporation_id":null,` +
 			`"alliance_id":-5,"faction_id":"500001","ship_type_id":2147483648},"attackers":[null,7,[{"ship_type_id":1}],` +
 			`{"character_id":1.0,"corporation_id":1e3,"alliance_id":2147483647,"ship_type_id":{"ship_type_id":3}}]}`,
-		topics: []string{"system:30000142", "alliance:2147483647"}},
+		topics: []string{"system:30000142", "kill:alliance:2147483647"}},
 	{name: "labels", item: `{"system_id":30000142,"killmail":{"zkb":{"labels":["b","\u0061","a","",7,null,["x"],"caf\u00e9","#:2+","` +
 		strings.Repeat("x", 64) + `","` + strings.Repeat("y", 65) + `","a\nb","b"]}}}`,
 		json: `{"zkb":{"labels":["b","\u0061","a","",7,null,["x"],"caf\u00e9","#:2+","` +
@@ -444,7 +450,7 @@ func TestKillmailTopicsOfBattle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := min(1+5*attackers, 1+maxParticipants); len(k.Topics) != want {
+		if want := min(1+4+5*attackers, 1+maxParticipants); len(k.Topics) != want {
 			t.Errorf("%d attackers: %d topics, want %d", attackers, len(k.Topics), want)
 		}
 		checkTopics(t, k)
@@ -830,15 +836,19 @@ func modelTopics(t rapid.TB, system uint32, text []byte) map[Topic]bool {
 		t.Fatal(err)
 	}
 	topics := map[Topic]bool{System(system): true}
-	attackers, _ := members["attackers"].([]any)
-	for _, participant := range append(attackers, members["victim"]) {
-		participant, _ := participant.(map[string]any)
+	add := func(participant any, role TopicKind) {
+		members, _ := participant.(map[string]any)
 		for i, name := range []string{"character_id", "corporation_id", "alliance_id", "faction_id", "ship_type_id"} {
-			number, _ := participant[name].(json.Number)
+			number, _ := members[name].(json.Number)
 			if id, ok := ParseID(string(number)); ok {
-				topics[Topic{Kind: KindCharacter + TopicKind(i), ID: id}] = true
+				topics[Topic{Kind: KindCharacter + TopicKind(i) | role, ID: id}] = true
 			}
 		}
+	}
+	add(members["victim"], RoleLoss)
+	attackers, _ := members["attackers"].([]any)
+	for _, attacker := range attackers {
+		add(attacker, RoleKill)
 	}
 	zkb, _ := members["zkb"].(map[string]any)
 	labels, _ := zkb["labels"].([]any)

@@ -181,7 +181,7 @@ func (f *Feed) commit(ctx context.Context, c *client, offsets map[Topic]EventID)
 func (f *Feed) Seek(ctx context.Context, name string, to Start, topics []Topic) (ClientInfo, error) {
 	if len(topics) > 0 {
 		var err error
-		if topics, err = distinct(topics); err != nil {
+		if topics, err = f.distinct(topics); err != nil {
 			return ClientInfo{}, err
 		}
 	}

@@ -15,6 +15,11 @@ const (
 	MaxAnswerBytes = 16 << 20
 	// maxPassed bounds the events that one read passes over.
 	maxPassed = 100_000
+	// maxSifted and maxSiftedBytes bound the killmails that one read looks into for its filter: some 100 ms.
+	maxSifted      = 20_000
+	maxSiftedBytes = 48 << 20
+	// maxStored bounds what the topics of one read stand for.
+	maxStored = 100_000
 )
 
 // Read says what a reader wants.
@@ -35,6 +40,9 @@ type Read struct {
 	// MaxAge, when above 0, passes over killmails whose own time is longer ago. Those that tell no time are not passed
 	// over.
 	MaxAge time.Duration
+	// Filter, when set, passes over what it does not match. One answer looks at a bounded number of killmails for it: More is
+	// set when that ended the search, also when it found nothing.
+	Filter *Filter
 	// Updates includes update events.
 	Updates bool
 	// NoBackfill passes over events with the backfill mark.
@@ -174,7 +182,7 @@ func (f *Feed) Next(ctx context.Context, name string, r Read) (Answer, error) {
 // Manual, From and Peek are not used.
 func (f *Feed) ReadAfter(ctx context.Context, after Cursor, r Read) (Answer, error) {
 	r.Peek = true
-	topics, err := distinct(r.Topics)
+	topics, err := f.distinct(r.Topics)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -202,7 +210,7 @@ func (f *Feed) ReadAfter(ctx context.Context, after Cursor, r Read) (Answer, err
 // fetch is Fetch and Next.
 func (f *Feed) fetch(ctx context.Context, name string, r Read, single bool) (Answer, error) {
 	if len(r.Topics) == 0 || len(r.Topics) > MaxTopics { // before a client is made
-		_, err := distinct(r.Topics)
+		_, err := f.distinct(r.Topics)
 		return Answer{}, err
 	}
 	if r.Wait <= 0 {
@@ -284,7 +292,7 @@ func (f *Feed) look(ctx context.Context, name string, r Read, single bool) (Answ
 	defer s.free()
 	if r.From != nil {
 		at, gap := f.place(*r.From)
-		topics, err := distinct(r.Topics)
+		topics, err := f.distinct(r.Topics)
 		if err != nil {
 			return Answer{}, err
 		}
@@ -295,7 +303,7 @@ func (f *Feed) look(ctx context.Context, name string, r Read, single bool) (Answ
 		s.gap = gap
 	}
 	if !c.again(s, r.Topics) {
-		topics, err := distinct(r.Topics)
+		topics, err := f.distinct(r.Topics)
 		if err != nil {
 			return Answer{}, err
 		}
@@ -322,7 +330,7 @@ func (f *Feed) peek(name string, r Read, single bool) (Answer, error) {
 	if err := CheckClientName(name); err != nil {
 		return Answer{}, err
 	}
-	topics, err := distinct(r.Topics)
+	topics, err := f.distinct(r.Topics)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -346,12 +354,22 @@ func (f *Feed) peek(name string, r Read, single bool) (Answer, error) {
 }
 
 // distinct checks the topics of a read and drops doubles.
-func distinct(topics []Topic) ([]Topic, error) {
+func (f *Feed) distinct(topics []Topic) ([]Topic, error) {
 	switch {
 	case len(topics) == 0:
 		return nil, invalid("topics", "", "at least one topic or system")
 	case len(topics) > MaxTopics:
 		return nil, invalid("topics", strconv.Itoa(len(topics))+" topics", "at most "+strconv.Itoa(MaxTopics)+" in one request")
+	}
+	stored, u := 0, f.Universe()
+	for _, t := range topics {
+		if t.Kind.placed() {
+			stored += u.size(t)
+		}
+	}
+	if stored > maxStored {
+		return nil, invalid("topics", strconv.Itoa(len(topics))+" topics", "topics that stand for at most "+strconv.Itoa(maxStored)+
+			" solar systems and types in one request, and these stand for "+strconv.Itoa(stored))
 	}
 	if len(topics) <= 16 { // the common case: cheaper than a map, and usually nothing to do
 		for i, t := range topics {

@@ -74,10 +74,16 @@ type search struct {
 
 	room []Event // of the caller's, for the answer's events
 
+	sifted, siftedBytes int // what was looked into for the filter
+	taken               int // bytes of what it matched
+
 	// Room that is used again by the next search.
 	query   Query
+	owners  []int32 // for each of query.Positions, the index in positions of what it is asked for
+	stored  []Topic
 	entries []Entry
 	ids     []EventID
+	leaves  leaves
 }
 
 // newSearch returns an empty search; free gives it back.
@@ -93,12 +99,13 @@ func (f *Feed) newSearch(r Read, single bool) *search {
 func (s *search) free() {
 	const most = 4096 // entries: what a large read needed is not kept for the many small ones
 	f := s.feed
-	if cap(s.entries) > most || cap(s.positions) > most {
+	if cap(s.entries) > most || cap(s.positions) > most || cap(s.owners) > most {
 		return
 	}
 	clear(s.positions)
 	*s = search{
-		positions: s.positions[:0], query: Query{Positions: s.query.Positions[:0]}, entries: s.entries[:0], ids: s.ids[:0],
+		positions: s.positions[:0], query: Query{Positions: s.query.Positions[:0]}, owners: s.owners[:0], stored: s.stored[:0],
+		entries: s.entries[:0], ids: s.ids[:0], leaves: s.leaves,
 	}
 	f.searches.Put(s)
 }
@@ -108,7 +115,7 @@ func (s *search) reset() {
 		p := &s.positions[i]
 		p.got, p.lost = 0, 0
 	}
-	s.first, s.through = 0, 0
+	s.first, s.through, s.sifted, s.siftedBytes, s.taken = 0, 0, 0, 0, 0
 }
 
 // run reads. It changes nothing but s.
@@ -140,7 +147,7 @@ func (s *search) runOnly(st State) (ans Answer, ok bool) {
 	ans.Head = st.Head
 	err := s.feed.store.Read(s.ids, func(e Event, err error) bool {
 		ok = err == nil
-		if ok && s.wants(Entry{ID: e.ID, Marks: e.Marks, KilledAt: unixOrZero(e.KilledAt)}) {
+		if ok && s.wants(Entry{ID: e.ID, Marks: e.Marks, KilledAt: unixOrZero(e.KilledAt)}) && s.matches(&e) {
 			ans.Events = append(s.room[:0], e)
 		}
 		return false
@@ -162,15 +169,16 @@ func unixOrZero(t time.Time) int64 {
 
 func (s *search) runAt(st State) (Answer, error) {
 	ans := Answer{Head: st.Head, Gap: s.lostTo(st)}
-	q := &s.query
-	q.Positions, q.Through, q.Max = q.Positions[:0], st.Head, s.page()
-	for i := range s.positions {
-		p := &s.positions[i]
-		q.Positions = append(q.Positions, Position{Topic: p.topic, After: max(p.at, p.clear, p.lost)})
+	if s.read.Filter != nil {
+		ans.Events = s.room[:0]
 	}
+	led, err := s.ask(st)
+	if err != nil {
+		return Answer{}, err
+	}
+	q := &s.query
 	entries, ids := s.entries[:0], s.ids[:0] // entries are of all events that were looked at
 	defer func() { s.entries, s.ids = entries, ids }()
-	var err error
 	// Look at index entries until there is enough, or nothing is left.
 	for passed := 0; ; {
 		from := len(entries)
@@ -178,7 +186,7 @@ func (s *search) runAt(st State) (Answer, error) {
 			return Answer{}, fmt.Errorf("reading the index: %w", err)
 		}
 		var last EventID
-		events := 0
+		events, page := 0, len(ids)
 		for _, e := range entries[from:] {
 			if e.ID == last {
 				continue
@@ -191,11 +199,20 @@ func (s *search) runAt(st State) (Answer, error) {
 				passed++
 			}
 		}
-		if events < q.Max { // nothing is left
+		rest := events >= q.Max // perhaps
+		if s.read.Filter != nil {
+			if end, err := s.sift(&ans, ids[page:], rest); end || err != nil {
+				if err != nil {
+					return Answer{}, err
+				}
+				break
+			}
+		}
+		if !rest {
 			s.through = st.Head
 			break
 		}
-		if n := s.enough(); n > 0 && len(ids) >= n {
+		if n := s.enough(); n > 0 && len(ids) >= n && s.read.Filter == nil {
 			s.through = last
 			break
 		}
@@ -208,28 +225,89 @@ func (s *search) runAt(st State) (Answer, error) {
 		}
 		q.Max = 1024
 	}
-	switch n := s.read.Limit; {
-	case s.single && len(ids) > 0:
-		s.through, ids, ans.More = ids[0], ids[:1], false
-	case n > 0 && len(ids) > n:
-		s.through, ids, ans.More = ids[n]-1, ids[:n], true
-	}
-	if err := s.load(&ans, ids); err != nil {
-		return Answer{}, err
-	}
-	for _, e := range entries {
-		if e.ID > s.through {
-			break
+	if s.read.Filter == nil {
+		switch n := s.read.Limit; {
+		case s.single && len(ids) > 0:
+			s.through, ids, ans.More = ids[0], ids[:1], false
+		case n > 0 && len(ids) > n:
+			s.through, ids, ans.More = ids[n]-1, ids[:n], true
 		}
-		s.positions[e.Position].got = e.ID
+		if err := s.load(&ans, ids); err != nil {
+			return Answer{}, err
+		}
 	}
 	if len(ans.Events) > 0 {
 		s.first = ans.Events[0].ID
-		if s.read.Manual {
-			s.limitToPassed(entries)
+		if s.single {
+			ans.More = false
 		}
 	}
+	s.account(st, entries, led)
 	return ans, nil
+}
+
+// account notes what was returned or passed over on each topic. A read with manual commit may commit by itself only what is
+// before the first event that it returned.
+func (s *search) account(st State, entries []Entry, led bool) {
+	through := s.through
+	if s.read.Manual && s.first > 0 {
+		through = min(through, s.first-1)
+	}
+	if led { // by the filter: the entries are not those of the topic, which is All
+		if through >= st.First {
+			s.positions[0].got = through
+		}
+		return
+	}
+	for _, e := range entries {
+		if e.ID > through {
+			break
+		}
+		s.positions[s.owners[e.Position]].got = e.ID
+	}
+}
+
+// ask sets the query for what is unread on the topics. When all events are asked for and the filter says itself on which topics
+// those are that it matches, it leads: the query is of its topics then.
+func (s *search) ask(st State) (led bool, err error) {
+	q := &s.query
+	q.Positions, q.Through, q.Max = q.Positions[:0], st.Head, s.page()
+	s.owners = s.owners[:0]
+	u := s.feed.Universe()
+	low, everywhere := st.Head, true
+	for i := range s.positions {
+		p := &s.positions[i]
+		after := max(p.at, p.clear, p.lost)
+		low = min(low, after)
+		everywhere = everywhere && p.topic.Kind == KindAll
+		if after >= st.Head || s.feed.bells.quiet(p.topic, after, st.Head) {
+			continue
+		}
+		s.add(u, int32(i), p.topic, after)
+	}
+	if s.read.Filter == nil || len(q.Positions) == 0 || !everywhere {
+		return false, nil
+	}
+	topics, ok := s.read.Filter.topics()
+	if !ok {
+		return false, nil
+	}
+	q.Positions, s.owners = q.Positions[:0], s.owners[:0]
+	for _, t := range topics {
+		if !s.feed.bells.quiet(t, low, st.Head) {
+			s.add(u, 0, t, low)
+		}
+	}
+	return true, nil
+}
+
+// add adds what a topic stands for to the query.
+func (s *search) add(u *Universe, owner int32, t Topic, after EventID) {
+	s.stored = u.expand(s.stored[:0], t)
+	for _, t := range s.stored {
+		s.query.Positions = append(s.query.Positions, Position{Topic: t, After: after})
+		s.owners = append(s.owners, owner)
+	}
 }
 
 // enough is how many events are wanted at most: Fetch looks for one more than it returns, to know whether there is more. It is
@@ -264,22 +342,7 @@ func (s *search) load(ans *Answer, ids []EventID) error {
 	bytes := 0
 	return s.feed.store.Read(ids, func(e Event, err error) bool {
 		if err != nil {
-			if e.ID < s.feed.store.State().First {
-				return false // a collection came in between; run reads again
-			}
-			s.feed.stats.damaged.Add(1)
-			s.feed.log.Error("an event cannot be read and is passed over; run killfeed check", "event_id", e.ID, "err", err)
-			switch {
-			case ans.Gap == nil:
-				ans.Gap = &Gap{Reason: GapDamaged, From: e.ID, To: e.ID}
-			case ans.Gap.Reason == GapDamaged && ans.Gap.To == e.ID-1:
-				ans.Gap.To = e.ID
-			default: // an answer tells one gap; the next one tells this
-				ans.More = true
-				s.through = e.ID - 1
-				return false
-			}
-			return true
+			return s.damaged(ans, e.ID, err)
 		}
 		if bytes += len(e.Killmail); bytes > s.budget && len(ans.Events) > 0 {
 			ans.More = true
@@ -291,18 +354,74 @@ func (s *search) load(ans *Answer, ids []EventID) error {
 	})
 }
 
-// limitToPassed takes back what a read with manual commit may not commit by itself: everything from the first returned
-// event on.
-func (s *search) limitToPassed(entries []Entry) {
-	for i := range s.positions {
-		s.positions[i].got = 0
+// damaged tells of an event that cannot be read, and whether to read on.
+func (s *search) damaged(ans *Answer, id EventID, err error) (goOn bool) {
+	if id < s.feed.store.State().First {
+		return false // a collection came in between; run reads again
 	}
-	for _, e := range entries {
-		if e.ID >= s.first {
-			break
+	s.feed.stats.damaged.Add(1)
+	s.feed.log.Error("an event cannot be read and is passed over; run killfeed check", "event_id", id, "err", err)
+	switch {
+	case ans.Gap == nil:
+		ans.Gap = &Gap{Reason: GapDamaged, From: id, To: id}
+	case ans.Gap.Reason == GapDamaged && ans.Gap.To == id-1:
+		ans.Gap.To = id
+	default: // an answer tells one gap; the next one tells this
+		ans.More = true
+		s.through = id - 1
+		return false
+	}
+	return true
+}
+
+// sift reads events and adds those that the filter matches to the answer. It returns true when the answer ends with them, having
+// set through: then there is more, if not all of them were looked at or rest is set, which says that there may be others.
+func (s *search) sift(ans *Answer, ids []EventID, rest bool) (end bool, err error) {
+	limit := s.read.Limit
+	if s.single {
+		limit = 1
+	}
+	stop := func(through EventID, more bool) bool {
+		s.through, ans.More, end = through, more, true
+		return false
+	}
+	n := 0
+	err = s.feed.store.Read(ids, func(e Event, err error) bool {
+		n++
+		more := n < len(ids) || rest
+		if err != nil {
+			if s.damaged(ans, e.ID, err) {
+				return true
+			}
+			end = true
+			return false
 		}
-		s.positions[e.Position].got = e.ID
+		s.sifted++
+		s.siftedBytes += len(e.Killmail)
+		if s.matches(&e) {
+			if s.taken += len(e.Killmail); s.taken > s.budget && len(ans.Events) > 0 {
+				return stop(e.ID-1, true)
+			}
+			ans.Events = append(ans.Events, e)
+			if len(ans.Events) == limit && (more || s.single) {
+				return stop(e.ID, more)
+			}
+		}
+		if more && (s.sifted >= maxSifted || s.siftedBytes >= maxSiftedBytes) {
+			return stop(e.ID, true)
+		}
+		return true
+	})
+	return end, err
+}
+
+// matches tells whether the filter matches, if there is one.
+func (s *search) matches(e *Event) bool {
+	if s.read.Filter == nil {
+		return true
 	}
+	newest := e.ID+EventID(len(s.feed.leaves.slots)) > s.feed.store.State().Head
+	return s.read.Filter.matchLeaves(s.feed.leaves.of(e, &s.leaves, newest))
 }
 
 // wants tells whether the reader gets an event, as far as its index entry shows.
@@ -340,7 +459,9 @@ func (f *Feed) removedAfter(at EventID, t Topic, st State) (removed EventID, los
 	if at+1 >= st.First { // the usual case, without a look into the store
 		return 0, false
 	}
-	removed = f.store.Removed(t)
+	for _, stored := range f.Universe().expand(nil, t) {
+		removed = max(removed, f.store.Removed(stored))
+	}
 	return removed, removed > at
 }
 

@@ -23,7 +23,7 @@ type Store interface {
 	// removed.
 	Known(killmailID int64) (Known, bool, error)
 
-	// Find appends to dst the entries of q's topics in ascending order of event id. An event on several of the topics
+	// Find appends to dst the entries of q's positions in ascending order of event id. An event that several of them find
 	// has one entry for each, in the order of q.Positions. It stops before the event that would be number q.Max+1.
 	// Entries above q.Through are left out.
 	Find(dst []Entry, q Query) ([]Entry, error)
@@ -35,6 +35,10 @@ type Store interface {
 	// Removed returns the greatest removed event id that was on topic t: exactly for KindSystem and KindAll; for other
 	// kinds the greatest removed id of all.
 	Removed(t Topic) EventID
+
+	// Systems appends to dst the solar systems that have kept events, in ascending order. It costs no I/O, and may be called
+	// after Close as well.
+	Systems(dst []uint32) []uint32
 
 	// ReceivedFrom returns the first kept event received at t or later, or the head + 1.
 	ReceivedFrom(t time.Time) (EventID, error)
@@ -78,7 +82,7 @@ type State struct {
 
 // Batch is what one group commit writes.
 type Batch struct {
-	// Events are new events with the topics to index each under (KindAll excepted, which needs no index).
+	// Events are new events with the topics to index each under: those of a Killmail.
 	Events []NewEvent
 	// Offsets are set as given, also backwards. Later entries for the same client and topic win.
 	Offsets []Offset
@@ -99,6 +103,8 @@ func (b *Batch) Empty() bool {
 // NewEvent is an event to be stored.
 type NewEvent struct {
 	Event
+	// Topics are distinct and such as Killmail.Topics has: a store may make them anew from the killmail. Find finds the event
+	// on these and on no others (but All): what is on "corporation:…" or "region:…" is for the caller to put together.
 	Topics []Topic
 	// Known is what the log shall know of the killmail id from now on; ignored without one.
 	Known Known
@@ -141,7 +147,8 @@ type ClientRecord struct {
 
 // Query asks a Store for index entries.
 type Query struct {
-	// Positions are the topics, each with its own start. Topics are distinct.
+	// Positions are the topics, each with its own start. A topic may be there more than once, with different starts (as that
+	// of a region's system, which is asked for itself as well): each position has entries of its own.
 	Positions []Position
 	// Through is the last event id to look at.
 	Through EventID

@@ -86,7 +86,7 @@ type Delivery struct {
 // Subscribe begins a subscription. With a Client the first use of a topic records its position durably, as Fetch does. The
 // caller must Close it. Errors are those of Fetch.
 func (f *Feed) Subscribe(ctx context.Context, o Subscriber) (*Subscription, Place, error) {
-	topics, err := distinct(o.Topics)
+	topics, err := f.distinct(o.Topics)
 	if err != nil {
 		return nil, Place{}, err
 	}

@@ -111,7 +111,7 @@ func (s *Subscription) upTo(id EventID) (map[Topic]EventID, error) {
 	for i := range s.bell.hung {
 		h := &s.bell.hung[i]
 		to := s.got[i]
-		if h.rope.topic.Kind != KindSystem { // what is removed of these is not known exactly: no gap shall be told of what was read
+		if !h.rope.topic.exact() { // what is removed of these is not known exactly: no gap shall be told of what was read
 			to = h.clear(through)
 		}
 		to = min(to, id)
@@ -132,7 +132,7 @@ func (s *Subscription) settleAtEnd() {
 		through := EventID(s.feed.bells.through.Load())
 		all := make([]int32, 0, len(b.hung))
 		for i := range b.hung {
-			if h := &b.hung[i]; h.rope.topic.Kind != KindSystem {
+			if h := &b.hung[i]; !h.rope.topic.exact() {
 				s.got[i] = max(s.got[i], h.clear(through))
 				all = append(all, int32(i))
 			}

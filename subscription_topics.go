@@ -22,7 +22,7 @@ func (s *Subscription) Topics() []Topic {
 // stands on it; one that the client has not used begins at Read.Start. So with a client it may bring older events, also such
 // as came through other topics. Errors are those of Subscribe; after one the topics are as they were.
 func (s *Subscription) SetTopics(ctx context.Context, topics []Topic) (Place, error) {
-	topics, err := distinct(topics)
+	topics, err := s.feed.distinct(topics)
 	if err != nil {
 		return Place{}, err
 	}

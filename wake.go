@@ -21,14 +21,23 @@ type bells struct {
 	through atomic.Uint64
 	waiting atomic.Int64 // long polls at the moment
 
+	universe atomic.Pointer[Universe] // changed only with mu held
+
 	most int64        // topics that may be hung on, all bells together
 	hung atomic.Int64 // topics that are
 
 	mu sync.Mutex // guards the next three; held for one map operation and a walk over the bells of a topic at a time
 	on map[Topic]*rope
-	// touched and woken are the ringer's, kept for their memory.
+	// touched, woken and wide are the ringer's, kept for their memory.
 	touched []*bell
 	woken   []func()
+	wide    []Topic
+
+	// newest has the last event on each topic that follows from static data, since the event known. Idle polls of a region ask
+	// here instead of the index of each of its systems.
+	newestMu sync.RWMutex // guards the next two; held for a map operation, or those of one event; taken after mu
+	newest   map[Topic]EventID
+	known    EventID
 
 	queued sync.Mutex // guards queue; held for an append or a swap
 	queue  []visible  // ascending; when it was full, some are missing, and the ringer sees that by the ids
@@ -101,6 +110,7 @@ func (h *hanging) clear(through EventID) EventID {
 func (b *bells) start(head EventID, most int) {
 	b.most = int64(most)
 	b.on = map[Topic]*rope{}
+	b.newest, b.known = map[Topic]EventID{}, head
 	b.more, b.closing = make(chan struct{}, 1), make(chan struct{})
 	b.through.Store(uint64(head))
 	b.running.Go(b.run)
@@ -177,12 +187,10 @@ func (b *bells) ring(events []visible) {
 		for _, r := range b.on {
 			b.note(r, from, last, false)
 		}
-	} else if len(b.on) > 0 {
+		b.forgetNewest(last)
+	} else {
 		for _, e := range events {
-			b.noteOn(All(), e.id)
-			for _, t := range e.topics {
-				b.noteOn(t, e.id)
-			}
+			b.noteEvent(e)
 		}
 	}
 	// From here on readers look this far. Only then may they be woken: whoever was woken earlier would find nothing and sleep.
@@ -205,6 +213,54 @@ func (b *bells) ring(events []visible) {
 	}
 	clear(woken)
 	b.woken = woken[:0] // only this goroutine uses it
+}
+
+// noteEvent tells the bells on all topics of an event. Where it is on a topic in more than one way, it is told more than once,
+// which costs a look into the index.
+func (b *bells) noteEvent(e visible) {
+	b.noteOn(All(), e.id)
+	u := b.universe.Load()
+	wide := b.wide[:0]
+	for _, t := range e.topics {
+		b.noteOn(t, e.id)
+		wide = u.widen(wide, t)
+	}
+	for _, t := range wide {
+		b.noteOn(t, e.id)
+	}
+	b.newestMu.Lock()
+	for _, t := range wide {
+		if t.Kind.placed() {
+			b.newest[t] = e.id
+		}
+	}
+	b.newestMu.Unlock()
+	b.wide = wide
+}
+
+// quiet tells that nothing is on the topic in (after, head]. It may not know, and returns false then.
+func (b *bells) quiet(t Topic, after, head EventID) bool {
+	if !t.Kind.placed() || EventID(b.through.Load()) < head { // newest is set before through
+		return false
+	}
+	b.newestMu.RLock()
+	defer b.newestMu.RUnlock()
+	return after >= b.known && b.newest[t] <= after
+}
+
+// forgetNewest notes that nothing is known of the events up to id.
+func (b *bells) forgetNewest(id EventID) {
+	b.newestMu.Lock()
+	defer b.newestMu.Unlock()
+	clear(b.newest)
+	b.known = id
+}
+
+func (b *bells) setUniverse(u *Universe) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.universe.Store(u)
+	b.forgetNewest(EventID(b.through.Load()))
 }
 
 func (b *bells) noteOn(t Topic, id EventID) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	"killfeed"
 )
@@ -32,6 +33,8 @@ type Checked struct {
 //   - each event's summary, killmail id, topics and system index agree with its record
 //   - killmail ids, offsets and removal marks point at events that were given out
 //   - each offset's client has a record
+//
+// In a directory of format 1, opened read-only, the index of participants agrees in the way of that format.
 func (s *Store) Check(ctx context.Context, report func(problem string), progress func(done, total uint64)) (Checked, error) {
 	st := s.State()
 	s.index.mu.RLock()
@@ -181,10 +184,14 @@ func (c *checker) event(e, prev *killfeed.Event) {
 		switch {
 		case t.Kind == killfeed.KindSystem:
 			c.add(&c.systems, t, e.ID)
-		case e.ID <= c.indexed:
-			c.add(&c.written, t, e.ID)
-		default:
+		case e.ID > c.indexed:
 			c.add(&c.fresh, t, e.ID)
+		case s.format == 1:
+			if t, once := plain(t, k.Topics); once {
+				c.add(&c.written, t, e.ID)
+			}
+		default:
+			c.add(&c.written, t, e.ID)
 		}
 	}
 }
@@ -302,7 +309,11 @@ func (c *checker) memory(context.Context) error {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	var systems, fresh pairSum
+	var kept []uint32
 	for id, p := range x.systems {
+		if len(p.ids) > 0 {
+			kept = append(kept, id)
+		}
 		for _, e := range p.ids {
 			c.add(&systems, killfeed.System(id), e)
 		}
@@ -321,6 +332,9 @@ func (c *checker) memory(context.Context) error {
 	}
 	if systems != c.systems {
 		c.report("the index of systems has %d entries, the records have %d, or they differ", systems.count, c.systems.count)
+	}
+	if slices.Sort(kept); !slices.Equal(kept, x.kept) {
+		c.report("%d systems have kept events, the index lists %d, or they differ", len(kept), len(x.kept))
 	}
 	if fresh != c.fresh {
 		c.report("the index of participants behind event %d has %d entries, the records have %d, or they differ",

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -12,6 +13,9 @@ import (
 )
 
 // The index of participants and labels.
+//
+// It has the topics that killmails have: who and what was lost, and who and what killed, apart. A reader who wants both asks for
+// both.
 //
 // A killmail is on some 15 topics beside its system; writing a key for each would make that index the larger part of every
 // commit. It is derived from the log, so it is kept in memory for the newest events, and a full generation is written by a
@@ -230,11 +234,17 @@ func (r *chunkReader) next() ([]killfeed.EventID, error) {
 	return nil, nil
 }
 
-// restoreIndex makes the generations of events that are in no chunk on disk.
+// progressEvery is how often restoreIndex, which is done in a moment but after an upgrade, tells how far it is.
+const progressEvery = 5 * time.Second
+
+// restoreIndex makes the generations of events that are in no chunk on disk. Each is on disk before the next one is begun, so
+// that an open that is cut off is not made again from the start.
 func (s *Store) restoreIndex() error {
 	x := &s.index
 	from := max(x.indexed+1, x.first)
 	g := newGeneration(from)
+	start, begun := from, time.Now()
+	told := begun
 	for from <= x.head {
 		ids := make([]killfeed.EventID, 0, 512)
 		for ; from <= x.head && len(ids) < cap(ids); from++ {
@@ -252,6 +262,10 @@ func (s *Store) restoreIndex() error {
 		if err != nil {
 			return fmt.Errorf("indexing events up to %d: %w", from-1, err)
 		}
+		if now := time.Now(); now.Sub(told) >= progressEvery {
+			s.log.Info("making the index of participants from the log", "events", from-start, "of", x.head+1-start)
+			told = now
+		}
 		if int(g.to-g.from+1) >= s.generation && !s.readOnly {
 			x.gens = append(x.gens, g)
 			if err := s.writeGeneration(g); err != nil {
@@ -262,5 +276,8 @@ func (s *Store) restoreIndex() error {
 		}
 	}
 	x.gens = append(x.gens, g)
+	if n := from - start; n >= killfeed.EventID(s.generation) {
+		s.log.Info("the index of participants is made", "events", n, "took", time.Since(begun).Round(time.Millisecond))
+	}
 	return nil
 }

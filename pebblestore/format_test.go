@@ -43,12 +43,14 @@ func TestFormat(t *testing.T) {
 			event(1, 1, `{}`, 0, 1),
 			event(2, 30000142, `{"killmail_id":99,"killmail_time":"2026-11-23T17:59:00Z","victim":{"ship_type_id":587}}`, 0, 2),
 			event(3, 30000142, `{"killmail_id":99,"zkb":{"labels":["solo"]}}`, killfeed.MarkUpdate|killfeed.MarkBackfill, 2),
-			event(4, 30000142, `{"victim":{"ship_type_id":587}}`, killfeed.MarkBackfill, 2),
+			event(4, 30000142, `{"victim":{"ship_type_id":587},"attackers":[{"ship_type_id":587}]}`, killfeed.MarkBackfill, 2),
 		},
 		Offsets: []killfeed.Offset{
 			{Client: "foo", Topic: killfeed.System(30000142), At: 2},
 			{Client: "foo", Topic: killfeed.Label("solo"), At: 1},
 			{Client: "foo", Topic: killfeed.All(), At: 3},
+			{Client: "foo", Topic: killfeed.Topic{Kind: killfeed.KindShip | killfeed.RoleKill, ID: 587}, At: 4},
+			{Client: "foo", Topic: killfeed.Topic{Kind: killfeed.KindSpace, ID: uint32(killfeed.SpaceHigh)}, At: 4},
 		},
 		Seen:        []killfeed.ClientSeen{{Client: "foo", Created: at, At: at.Add(time.Minute)}},
 		Checkpoints: []killfeed.Checkpoint{{Source: "r2z2", Place: "17"}},
@@ -68,21 +70,24 @@ func TestFormat(t *testing.T) {
 		e 0000000000000003               : 01 03 01c9c40e 000001a20990a133 0000000000000000 0000000000000002 0000000000000063
 		  "{'killmail_id':99,'zkb':{'labels':['solo']}}" bd92b97d
 		e 0000000000000004               : 01 02 01c9c40e 000001a20990a51b 0000000000000000 0000000000000002 0000000000000000
-		  "{'victim':{'ship_type_id':587}}" 833fc050
-		i 00000000 07 0000024b 0000000000000002  : 02 02 96f9e948
+		  "{'victim':{'ship_type_id':587},'attackers':[{'ship_type_id':587}]}" 323c0ad6
 		i 00000000 08 "solo" 00 0000000000000003 : 01 16e1a55c
+		i 00000000 47 0000024b 0000000000000002  : 02 02 010e0761
+		i 00000000 87 0000024b 0000000000000004  : 01 f0191899
 		k 0000000000000063               : 0000000000000002 0000000000000003 60000000b9f531ea c4edf62b
 		m 0000000000000002               : 01 00 01c9c40e 000001a209909d4b 000000006b047ee4 0000000000000002 00000081 d14265ed
 		m 0000000000000003               : 01 03 01c9c40e 000001a20990a133 0000000000000000 0000000000000002 00000056 eeb8d500
-		m 0000000000000004               : 01 02 01c9c40e 000001a20990a51b 0000000000000000 0000000000000002 00000049 a6d60f95
+		m 0000000000000004               : 01 02 01c9c40e 000001a20990a51b 0000000000000000 0000000000000002 0000006c b39a9557
 		o "foo" 00 01                    : 0000000000000003 128cddf3
 		o "foo" 00 02 01c9c40e           : 0000000000000002 82f796be
 		o "foo" 00 08 "solo" 00          : 0000000000000001 b63490cd
+		o "foo" 00 0b 00000001           : 0000000000000004 925aa894
+		o "foo" 00 87 0000024b           : 0000000000000004 ddb78601
 		p "r2z2"                         : "17" a1d90b40
 		r 00000001                       : 0000000000000001 d2cfd2ac
 		s "epoch"                        : "0123abcd" 299eed95
 		s "first"                        : 0000000000000002 493cfc72
-		s "format"                       : 0000000000000001 cc748d35
+		s "format"                       : 0000000000000002 df247ec1
 		s "indexed"                      : 0000000000000004 3c24d303
 		`)
 	if err := s.Remove(4); err != nil {
@@ -90,18 +95,21 @@ func TestFormat(t *testing.T) {
 	}
 	compare(t, s, `
 		c "foo"                          : 000001a20990957b 000001a209917fdb f123ccfa
-		i 00000000 07 0000024b 0000000000000002  : 02 02 96f9e948
 		i 00000000 08 "solo" 00 0000000000000003 : 01 16e1a55c
+		i 00000000 47 0000024b 0000000000000002  : 02 02 010e0761
+		i 00000000 87 0000024b 0000000000000004  : 01 f0191899
 		k 0000000000000063               : 0000000000000002 0000000000000003 60000000b9f531ea c4edf62b
 		o "foo" 00 01                    : 0000000000000003 128cddf3
 		o "foo" 00 02 01c9c40e           : 0000000000000002 82f796be
 		o "foo" 00 08 "solo" 00          : 0000000000000001 b63490cd
+		o "foo" 00 0b 00000001           : 0000000000000004 925aa894
+		o "foo" 00 87 0000024b           : 0000000000000004 ddb78601
 		p "r2z2"                         : "17" a1d90b40
 		r 00000001                       : 0000000000000001 d2cfd2ac
 		r 01c9c40e                       : 0000000000000004 629d92ce
 		s "epoch"                        : "0123abcd" 299eed95
 		s "first"                        : 0000000000000005 9df69899
-		s "format"                       : 0000000000000001 cc748d35
+		s "format"                       : 0000000000000002 df247ec1
 		s "indexed"                      : 0000000000000004 3c24d303
 		s "mirror"                       : 0000000000000002 f445d416
 		s "received"                     : 000001a20990a51b 3d59c97e

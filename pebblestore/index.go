@@ -18,14 +18,15 @@ type index struct {
 	first, head killfeed.EventID
 	events      facts
 	systems     map[uint32]*postings
-	bytes       int64 // of the kept event records
+	kept        []uint32 // systems that have kept events, ascending
+	bytes       int64    // of the kept event records
 
 	// tail holds the newest events whole, the last one being head.
 	tail      []killfeed.Event
 	tailBytes int
 	tailLimit int
 
-	// Participants and labels: see chunks.go.
+	// Who took part, and labels: see chunks.go.
 	indexed killfeed.EventID // what is up to here is in chunks on disk
 	gens    []*generation    // covers everything above indexed, oldest first; never empty
 }
@@ -118,7 +119,10 @@ func (x *index) addFact(id killfeed.EventID, s summary) {
 	x.bytes += int64(s.bytes)
 	if s.system != 0 {
 		p := x.system(s.system)
-		p.ids = append(p.ids, id)
+		if p.ids = append(p.ids, id); len(p.ids) == 1 {
+			i, _ := slices.BinarySearch(x.kept, s.system)
+			x.kept = slices.Insert(x.kept, i, s.system)
+		}
 	}
 	x.head = id
 }
@@ -158,14 +162,19 @@ func (x *index) removable(through killfeed.EventID) map[uint32]killfeed.EventID 
 
 // remove forgets the events up to and including through. The caller holds mu.
 func (x *index) remove(through killfeed.EventID, last map[uint32]killfeed.EventID) {
+	emptied := false
 	for system, removed := range last {
 		p := x.systems[system]
 		n, _ := slices.BinarySearch(p.ids, removed+1)
 		p.removed = removed
 		p.ids = p.ids[n:]
+		emptied = emptied || len(p.ids) == 0
 		if cap(p.ids) > 2*len(p.ids)+8 { // the front of the array is garbage that the slice still holds
 			p.ids = slices.Clone(p.ids)
 		}
+	}
+	if emptied {
+		x.kept = slices.DeleteFunc(x.kept, func(id uint32) bool { return len(x.systems[id].ids) == 0 })
 	}
 	for id := x.first; id <= through; id++ {
 		x.bytes -= int64(x.events.at(id).bytes)

@@ -46,8 +46,8 @@ var (
 	keyReceived = []byte("sreceived") // its receipt time in Unix milliseconds
 )
 
-// formatVersion is the version of the layout. A store with a later one is refused.
-const formatVersion = 1
+// formatVersion is the version of the layout. A store with a later one is refused; see upgrade.go for earlier ones.
+const formatVersion = 2
 
 // bucketBits groups chunks by event id, so that the chunks of removed events go with one range deletion.
 const bucketBits = 16
@@ -256,11 +256,23 @@ func cutTopic(b []byte) (t killfeed.Topic, rest []byte, err error) {
 		}
 		t.Label = string(b[:i])
 		return t, b[i+1:], nil
-	case t.Kind > killfeed.KindLabel || t.Kind == 0 || len(b) < 4:
+	case !numbered(t.Kind) || len(b) < 4:
 		return t, nil, fmt.Errorf("topic kind %d with %d bytes is not of this program", t.Kind, len(b))
 	}
 	t.ID = binary.BigEndian.Uint32(b)
 	return t, b[4:], nil
+}
+
+// numbered tells whether k is the kind of a topic with a number.
+func numbered(k killfeed.TopicKind) bool {
+	base := k.Base()
+	switch k.Role() {
+	case 0:
+		return base >= killfeed.KindSystem && base <= killfeed.KindGroup && base != killfeed.KindLabel
+	case killfeed.RoleLoss, killfeed.RoleKill:
+		return base >= killfeed.KindCharacter && base <= killfeed.KindShip || base == killfeed.KindGroup
+	}
+	return false // both
 }
 
 // offsetPrefix is where a client's offsets stand. Client names hold no NUL (they are printable), so no name is the

@@ -67,6 +67,13 @@ func (s *Store) Removed(t killfeed.Topic) killfeed.EventID {
 	return 0
 }
 
+// Systems is killfeed.Store's.
+func (s *Store) Systems(dst []uint32) []uint32 {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return append(dst, s.index.kept...)
+}
+
 // ReceivedFrom is killfeed.Store's.
 func (s *Store) ReceivedFrom(t time.Time) (killfeed.EventID, error) {
 	// Receipt times are whole milliseconds: the first one at t or later is at t rounded up.
@@ -78,6 +85,11 @@ func (s *Store) Excess(maxBytes int64) killfeed.EventID { return s.index.excess(
 
 // Find is killfeed.Store's.
 func (s *Store) Find(dst []killfeed.Entry, q killfeed.Query) ([]killfeed.Entry, error) {
+	if s.format < formatVersion {
+		if err := s.searchable(q.Positions); err != nil {
+			return dst, err
+		}
+	}
 	m := merge{store: s}
 	defer m.close()
 	x := &s.index

@@ -28,7 +28,8 @@ type Options struct {
 	Tail int
 	// MinFree is the free space in bytes below which inserts are refused; 0 means 32 MiB.
 	MinFree uint64
-	// ReadOnly changes nothing in the directory, which must exist. It is for Check.
+	// ReadOnly changes nothing in the directory, which must exist. It is for Check. A directory of an earlier format stays what
+	// it is, and is checked as that; kills and losses cannot be searched for in it.
 	ReadOnly bool
 	// Logger is told of what needs an operator's attention; nil discards.
 	Logger *slog.Logger
@@ -80,6 +81,8 @@ type Store struct {
 	log  *slog.Logger
 	// readOnly: nothing is written, also not what open would catch up with.
 	readOnly bool
+	// format is that of the directory. It is an earlier one than formatVersion only when readOnly. It is set by open.
+	format uint64
 
 	state atomic.Pointer[killfeed.State] // replaced by Commit and Remove
 	index index
@@ -272,7 +275,7 @@ func (s *Store) load() error {
 	return s.restoreIndex()
 }
 
-// loadFormat checks the layout's version and returns the epoch. A new store gets both.
+// loadFormat checks the layout's version and returns the epoch. A new store gets both, one of an earlier version is upgraded.
 func (s *Store) loadFormat() (killfeed.Epoch, error) {
 	version, err := s.number(keyFormat, 0)
 	if err != nil {
@@ -281,6 +284,7 @@ func (s *Store) loadFormat() (killfeed.Epoch, error) {
 	if version > formatVersion {
 		return "", fmt.Errorf("the data has format %d, this program knows up to %d: use a newer killfeed", version, formatVersion)
 	}
+	s.format = formatVersion
 	if version == 0 {
 		epoch := killfeed.NewEpoch()
 		b := s.db.NewBatch()
@@ -304,6 +308,14 @@ func (s *Store) loadFormat() (killfeed.Epoch, error) {
 	}
 	if err != nil {
 		return "", fmt.Errorf("reading the epoch: %w", err)
+	}
+	if version < formatVersion {
+		if s.readOnly {
+			s.format = version
+			s.log.Info("the data has an earlier format and is left as it is", "format", version)
+		} else if err := s.upgrade(); err != nil {
+			return "", fmt.Errorf("bringing the data from format %d to %d: %w", version, formatVersion, err)
+		}
 	}
 	return epoch, nil
 }

@@ -18,6 +18,10 @@ func testClients(t *testing.T, s *subject) {
 	}
 	topics := []killfeed.Topic{
 		killfeed.All(), system(1), system(killfeed.MaxID), on(killfeed.KindCharacter, 1), on(killfeed.KindShip, 1),
+		// Clients keep offsets on what they ask for, whatever it is stored under.
+		loss(killfeed.KindShip, 1), kill(killfeed.KindShip, 1), loss(killfeed.KindCharacter, killfeed.MaxID),
+		on(killfeed.KindConstellation, 1), on(killfeed.KindRegion, 1), on(killfeed.KindSpace, uint32(killfeed.SpaceAbyssal)),
+		on(killfeed.KindGroup, 25), loss(killfeed.KindGroup, 25), kill(killfeed.KindGroup, 25),
 		killfeed.Label("a"), killfeed.Label("ab"), killfeed.Label("ä:€"), killfeed.Label(strings.Repeat("l", killfeed.MaxLabel)),
 	}
 	want := map[string]killfeed.ClientRecord{}

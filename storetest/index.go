@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ import (
 func testFind(t *testing.T, s *subject) {
 	// Events 1 to 8 on systems A, B and C; character 7 takes part in 2, 3 and 8, character 9 in 3.
 	const A, B, C = 10, 20, 30
-	seven, nine := on(killfeed.KindCharacter, 7), on(killfeed.KindCharacter, 9)
+	seven, nine := kill(killfeed.KindCharacter, 7), kill(killfeed.KindCharacter, 9)
 	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{
 		s.event(1, A), s.event(2, B, seven), s.event(3, A, nine, seven), s.event(4, C), s.event(5, B),
 	}})
@@ -65,9 +66,10 @@ func testFind(t *testing.T, s *subject) {
 
 func testFindKinds(t *testing.T, s *subject) {
 	topics := []killfeed.Topic{
-		system(1), system(killfeed.MaxID),
-		on(killfeed.KindCharacter, 1), on(killfeed.KindCharacter, killfeed.MaxID), on(killfeed.KindCorporation, 1),
-		on(killfeed.KindAlliance, 1), on(killfeed.KindFaction, 1), on(killfeed.KindShip, 1), on(killfeed.KindShip, 256),
+		system(1), system(killfeed.MaxID), loss(killfeed.KindCharacter, 1), loss(killfeed.KindCorporation, killfeed.MaxID),
+		loss(killfeed.KindAlliance, 1), loss(killfeed.KindFaction, 1), loss(killfeed.KindShip, 1),
+		kill(killfeed.KindCharacter, 1), kill(killfeed.KindCharacter, killfeed.MaxID), kill(killfeed.KindCorporation, 1),
+		kill(killfeed.KindAlliance, 1), kill(killfeed.KindFaction, 1), kill(killfeed.KindShip, 1), kill(killfeed.KindShip, 256),
 		killfeed.Label("a"), killfeed.Label("ab"), killfeed.Label("a b"), killfeed.Label("loc:highsec"),
 		killfeed.Label("ä€😀"),
 		killfeed.Label(strings.Repeat("x", killfeed.MaxLabel)), killfeed.Label(strings.Repeat("x", killfeed.MaxLabel-1)),
@@ -94,8 +96,73 @@ func testFindKinds(t *testing.T, s *subject) {
 			s.same(when+": "+topic.String(), s.ids(topic), want)
 		}
 		s.same(when+": none of their neighbours", s.ids(
-			on(killfeed.KindCharacter, 2), on(killfeed.KindShip, 257), on(killfeed.KindAlliance, killfeed.MaxID),
+			kill(killfeed.KindCharacter, 2), kill(killfeed.KindShip, 257), kill(killfeed.KindAlliance, killfeed.MaxID),
 			killfeed.Label("abc"), killfeed.Label("x"), killfeed.Label("loc"), killfeed.Label("A")), []killfeed.EventID(nil))
+	})
+}
+
+// Who is killed and who kills are found apart, and who does both is on both. Without a role, or by what static data tells, the
+// caller puts it together: a store has nothing there.
+func testFindRoles(t *testing.T, s *subject) {
+	const ship, corporation = killfeed.KindShip, killfeed.KindCorporation
+	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{
+		s.event(1, 1, loss(ship, 587), kill(ship, 24690), kill(corporation, 98)),
+		s.event(2, 1, loss(ship, 24690), kill(ship, 587), loss(corporation, 98), kill(corporation, 98)),
+		s.event(3, 2, loss(ship, 587), kill(ship, 587)),
+		s.event(4, 2, kill(ship, 587), kill(ship, 24690)),
+	}})
+	tests := []struct {
+		topics []killfeed.Topic
+		want   []killfeed.EventID
+	}{
+		{[]killfeed.Topic{loss(ship, 587)}, []killfeed.EventID{1, 3}},
+		{[]killfeed.Topic{kill(ship, 587)}, []killfeed.EventID{2, 3, 4}},
+		{[]killfeed.Topic{loss(ship, 587), kill(ship, 587)}, []killfeed.EventID{1, 2, 3, 4}},
+		{[]killfeed.Topic{loss(ship, 24690)}, []killfeed.EventID{2}},
+		{[]killfeed.Topic{loss(corporation, 98)}, []killfeed.EventID{2}},
+		{[]killfeed.Topic{kill(corporation, 98)}, []killfeed.EventID{1, 2}},
+		{[]killfeed.Topic{
+			on(ship, 587), on(corporation, 98), on(killfeed.KindRegion, 1), on(killfeed.KindConstellation, 1),
+			on(killfeed.KindSpace, uint32(killfeed.SpaceHigh)), on(killfeed.KindGroup, 25), kill(killfeed.KindGroup, 25),
+		}, nil},
+	}
+	s.reopened(func(when string) {
+		for _, tt := range tests {
+			s.same(fmt.Sprintf("%s: %v", when, tt.topics), s.ids(tt.topics...), tt.want)
+		}
+	})
+}
+
+// A topic that is asked for more than once is found from each place on, and an event is whole with all its entries.
+func testFindTwice(t *testing.T, s *subject) {
+	seven := kill(killfeed.KindCharacter, 7)
+	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{
+		s.event(1, 1, seven), s.event(2, 1), s.event(3, 2, seven), s.event(4, 1, seven), s.event(5, 2),
+	}})
+	type P = []killfeed.Position
+	tests := []struct {
+		name string
+		at   P
+		max  int
+		want []int // id, position, id, position …
+	}{
+		{"a system", P{at(system(1), 0), at(system(2), 0), at(system(1), 2)}, 99, []int{1, 0, 2, 0, 3, 1, 4, 0, 4, 2, 5, 1}},
+		{"the later place first", P{at(system(1), 2), at(system(1), 0)}, 99, []int{1, 1, 2, 1, 4, 0, 4, 1}},
+		{"the same place", P{at(system(2), 3), at(system(2), 3)}, 99, []int{5, 0, 5, 1}},
+		{"a pilot", P{at(seven, 3), at(seven, 0), at(seven, 1)}, 99, []int{1, 1, 3, 1, 3, 2, 4, 0, 4, 1, 4, 2}},
+		{"all", P{at(killfeed.All(), 4), at(killfeed.All(), 3)}, 99, []int{4, 1, 5, 0, 5, 1}},
+		{"max counts events", P{at(seven, 0), at(seven, 0), at(system(1), 0)}, 2, []int{1, 0, 1, 1, 1, 2, 2, 2}},
+	}
+	s.reopened(func(when string) {
+		for _, tt := range tests {
+			var got []int
+			for _, e := range s.find(killfeed.Query{Positions: tt.at, Through: 5, Max: tt.max}) {
+				got = append(got, int(e.ID), int(e.Position))
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("%s, %s: got (id, position …) %v, want %v", when, tt.name, got, tt.want)
+			}
+		}
 	})
 }
 
@@ -119,10 +186,10 @@ func testFindManyTopics(t *testing.T, s *subject) {
 	const n = 10_000
 	var b killfeed.Batch
 	for i := range 40 {
-		b.Events = append(b.Events, s.event(i+1, uint32(1+i*250), on(killfeed.KindCharacter, uint32(1+i*250))))
+		b.Events = append(b.Events, s.event(i+1, uint32(1+i*250), kill(killfeed.KindCharacter, uint32(1+i*250))))
 	}
 	s.apply(&b)
-	for _, kind := range []killfeed.TopicKind{killfeed.KindSystem, killfeed.KindCharacter} {
+	for _, kind := range []killfeed.TopicKind{killfeed.KindSystem, killfeed.KindCharacter | killfeed.RoleKill} {
 		q := killfeed.Query{Through: 40, Max: 30}
 		for i := range n {
 			q.Positions = append(q.Positions, at(on(kind, uint32(n-i)), killfeed.EventID(i%2)))
@@ -146,7 +213,7 @@ func testFindManyTopics(t *testing.T, s *subject) {
 // Following Max from page to page finds each event once, over many commits, some removed.
 func testFindManyEvents(t *testing.T, s *subject) {
 	const n, batch, removed = 3000, 250, 1700
-	seven := on(killfeed.KindCharacter, 7)
+	seven := kill(killfeed.KindCharacter, 7)
 	for i := 0; i < n; {
 		var b killfeed.Batch
 		for j := range batch {
@@ -166,7 +233,7 @@ func testFindManyEvents(t *testing.T, s *subject) {
 		} {
 			var got, want []killfeed.EventID
 			for i := removed; i < n; i++ {
-				if len(topics) == 1 && topics[0].Kind > killfeed.KindShip || topics[0].Kind == killfeed.KindAll ||
+				if topics[0].Kind == killfeed.KindLabel || topics[0].Kind == killfeed.KindAll ||
 					slices.Contains(topics, system(uint32(1+i%13))) || slices.Contains(topics, seven) && i%3 == 0 {
 					want = append(want, killfeed.EventID(i+1))
 				}

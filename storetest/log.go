@@ -48,7 +48,7 @@ func testCommit(t *testing.T, s *subject) {
 	far := s.eventOf(5, Mail{ID: 1, System: 1, Time: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)})
 	far.ReceivedAt, far.MirrorSeq = odd.ReceivedAt, 4
 	b := killfeed.Batch{Events: []killfeed.NewEvent{
-		s.event(1, 30_000_142, on(killfeed.KindCharacter, 7)), s.event(2, 30_000_142), odd, old, far,
+		s.event(1, 30_000_142, kill(killfeed.KindCharacter, 7)), s.event(2, 30_000_142), odd, old, far,
 	}}
 	b.Events[0].ReceivedAt, b.Events[1].ReceivedAt = base, base
 	s.apply(&b)

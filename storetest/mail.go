@@ -91,13 +91,14 @@ func (m *Mail) Hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Topics are the topics of the killmail but for All: its system, who and what took part, its labels. Each is there once.
+// Topics are the topics that the killmail is stored under: its system, who and what was lost and who and what killed, its
+// labels. Each is there once. Readers find it on more: on All, and on those of who took part without a role.
 func (m *Mail) Topics() []killfeed.Topic {
 	topics := make([]killfeed.Topic, 0, 6+5*len(m.Attackers)+len(m.Labels))
 	topics = append(topics, killfeed.System(m.System))
-	topics = m.Victim.appendTopics(topics)
+	topics = m.Victim.appendTopics(topics, killfeed.RoleLoss)
 	for i := range m.Attackers {
-		topics = m.Attackers[i].appendTopics(topics)
+		topics = m.Attackers[i].appendTopics(topics, killfeed.RoleKill)
 	}
 	for _, l := range m.Labels {
 		if len(l) > 0 && len(l) <= killfeed.MaxLabel {
@@ -110,10 +111,10 @@ func (m *Mail) Topics() []killfeed.Topic {
 	return slices.Compact(topics)
 }
 
-func (p *Party) appendTopics(dst []killfeed.Topic) []killfeed.Topic {
+func (p *Party) appendTopics(dst []killfeed.Topic, role killfeed.TopicKind) []killfeed.Topic {
 	for i, id := range [...]uint32{p.Character, p.Corporation, p.Alliance, p.Faction, p.Ship} {
 		if id != 0 {
-			dst = append(dst, killfeed.Topic{Kind: killfeed.KindCharacter + killfeed.TopicKind(i), ID: id})
+			dst = append(dst, killfeed.Topic{Kind: killfeed.KindCharacter + killfeed.TopicKind(i) | role, ID: id})
 		}
 	}
 	return dst

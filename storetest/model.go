@@ -241,6 +241,18 @@ func (m *Model) Removed(t killfeed.Topic) killfeed.EventID {
 	return 0
 }
 
+// Systems implements killfeed.Store.
+func (m *Model) Systems(dst []uint32) []uint32 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var systems []uint32
+	for i := range m.log.kept {
+		systems = append(systems, m.log.kept[i].SystemID)
+	}
+	slices.Sort(systems)
+	return append(dst, slices.Compact(systems)...)
+}
+
 // ReceivedFrom implements killfeed.Store.
 func (m *Model) ReceivedFrom(t time.Time) (killfeed.EventID, error) {
 	m.mu.RLock()

@@ -10,7 +10,7 @@ import (
 )
 
 func testRemoved(t *testing.T, s *subject) {
-	seven, nine := on(killfeed.KindCharacter, 7), on(killfeed.KindCharacter, 9)
+	seven, nine := kill(killfeed.KindCharacter, 7), kill(killfeed.KindCharacter, 9)
 	s.apply(&killfeed.Batch{Events: []killfeed.NewEvent{
 		s.event(1, 1, seven), s.event(2, 2), s.event(3, 1), s.event(4, 3, nine), s.event(5, 1), s.event(6, 2),
 	}})
@@ -37,6 +37,35 @@ func testRemoved(t *testing.T, s *subject) {
 	s.remove(8)
 	check(removed{all: 8, one: 5, two: 6, three: 8, seven: 8, nine: 8})
 	s.same("events left", s.ids(system(1), system(2), system(3), seven, nine, killfeed.All()), []killfeed.EventID(nil))
+}
+
+// Systems are those that have kept events, whatever comes and goes.
+func testSystems(t *testing.T, s *subject) {
+	check := func(what string, want ...uint32) {
+		t.Helper()
+		s.reopened(func(when string) {
+			got := s.Systems([]uint32{9, 5})
+			s.same(what+", "+when, got, append([]uint32{9, 5}, want...)) // it appends, and leaves what was there
+		})
+	}
+	check("empty")
+	s.commit(30, 10, killfeed.MaxID, 30, 20)
+	check("events", 10, 20, 30, killfeed.MaxID)
+	s.remove(2)
+	check("10 has lost its only event, 30 one of two", 20, 30, killfeed.MaxID)
+	s.commit(10, 1)
+	check("10 has one again", 1, 10, 20, 30, killfeed.MaxID)
+	s.remove(6)
+	check("only one is left", 1)
+	s.remove(7)
+	check("nothing is left")
+
+	closed := &subject{TB: t, h: s.h, Store: s.h.Open(t), from: base}
+	closed.commit(20)
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.same("closed", closed.Systems(nil), []uint32{20})
 }
 
 func testRemoveAll(t *testing.T, s *subject) {

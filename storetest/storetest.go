@@ -47,6 +47,8 @@ func Run(t *testing.T, h Harness) {
 		{"KnownLaterWins", testKnownLaterWins},
 		{"FindMerges", testFind},
 		{"FindTopicsOfAllKinds", testFindKinds},
+		{"FindTellsKillsFromLosses", testFindRoles},
+		{"FindATopicTwice", testFindTwice},
 		{"FindAppends", testFindAppends},
 		{"FindManyTopics", testFindManyTopics},
 		{"FindThroughManyEvents", testFindManyEvents},
@@ -57,6 +59,7 @@ func Run(t *testing.T, h Harness) {
 		{"LargeEvent", testLargeEvent},
 		{"RemovedIsExactForSystems", testRemoved},
 		{"RemoveAll", testRemoveAll},
+		{"SystemsThatHaveEvents", testSystems},
 		{"ReceivedFrom", testReceivedFrom},
 		{"ExcessIsExact", testExcess},
 		{"ClientsRoundTrip", testClients},
@@ -135,12 +138,21 @@ func (s *subject) eventOf(n int, m Mail) killfeed.NewEvent {
 	}
 }
 
-// about makes up a killmail in a system that is on the topics: an attacker for each who took part, and the labels.
+// about makes up a killmail in a system that is on the topics: a victim of those with RoleLoss, of which it has one of a kind,
+// an attacker for each with RoleKill, and the labels.
 func about(system uint32, topics ...killfeed.Topic) Mail {
 	m := Mail{System: system, NoHash: true}
 	for _, t := range topics {
-		var p Party
-		switch t.Kind {
+		p := &m.Victim
+		switch {
+		case t.Kind == killfeed.KindLabel:
+			m.Labels = append(m.Labels, t.Label)
+			continue
+		case t.Kind.Role() == killfeed.RoleKill:
+			m.Attackers = append(m.Attackers, Party{})
+			p = &m.Attackers[len(m.Attackers)-1]
+		}
+		switch t.Kind.Base() {
 		case killfeed.KindCharacter:
 			p.Character = t.ID
 		case killfeed.KindCorporation:
@@ -151,11 +163,7 @@ func about(system uint32, topics ...killfeed.Topic) Mail {
 			p.Faction = t.ID
 		case killfeed.KindShip:
 			p.Ship = t.ID
-		case killfeed.KindLabel:
-			m.Labels = append(m.Labels, t.Label)
-			continue
 		}
-		m.Attackers = append(m.Attackers, p)
 	}
 	return m
 }
@@ -273,6 +281,11 @@ func diff(got, want any) string {
 func system(id uint32) killfeed.Topic { return killfeed.System(id) }
 
 func on(kind killfeed.TopicKind, id uint32) killfeed.Topic { return killfeed.Topic{Kind: kind, ID: id} }
+
+// kill is the topic of an attacker, loss that of a victim.
+func kill(kind killfeed.TopicKind, id uint32) killfeed.Topic { return on(kind|killfeed.RoleKill, id) }
+
+func loss(kind killfeed.TopicKind, id uint32) killfeed.Topic { return on(kind|killfeed.RoleLoss, id) }
 
 func at(t killfeed.Topic, after killfeed.EventID) killfeed.Position {
 	return killfeed.Position{Topic: t, After: after}

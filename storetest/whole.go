@@ -75,7 +75,7 @@ func watch(look func()) (stop func()) {
 // Readers see all of a batch or nothing of it, and never n+1 before n.
 func testAtomicCommit(t *testing.T, s *subject) {
 	const size, batches = 4, 80
-	seven := on(killfeed.KindCharacter, 7)
+	seven := kill(killfeed.KindCharacter, 7)
 	positions := []killfeed.Position{at(seven, 0), at(system(1), 0), at(killfeed.All(), 0)}
 	stop := watch(func() {
 		before := s.State()
@@ -130,7 +130,7 @@ func testAtomicCommit(t *testing.T, s *subject) {
 // While events are removed, readers see a log that starts at one of the places where Remove left it.
 func testAtomicRemove(t *testing.T, s *subject) {
 	const n, step = 1200, 40
-	seven := on(killfeed.KindCharacter, 7)
+	seven := kill(killfeed.KindCharacter, 7)
 	for range n / step {
 		var b killfeed.Batch
 		for i := range step {
@@ -179,6 +179,7 @@ func compare(got, want killfeed.Store, clients bool) (differences []string) {
 	g, w := got.State(), want.State()
 	g.Epoch, g.Bytes = w.Epoch, w.Bytes // these are their own
 	differ("State", g, w)
+	differ("Systems", got.Systems(nil), want.Systems(nil))
 	topics := map[killfeed.Topic]bool{killfeed.All(): true}
 	if m, ok := want.(*Model); ok {
 		for _, e := range m.log.kept {

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"killfeed"
+	"killfeed/names"
 	"killfeed/web/live"
 	"killfeed/web/socket"
 )
@@ -29,6 +30,8 @@ type Config struct {
 	Retention killfeed.Retention
 	// Complete fetches what an inserted item only names, a killmail's id and hash; nil: such items are refused.
 	Complete func(ctx context.Context, item []byte) (*killfeed.Killmail, error)
+	// Names are what the static data lacks: what characters, corporations and alliances are called; nil: that is not known.
+	Names *names.Book
 	// Services and Sources are shown by /api/status as they are; nil or empty: nothing is shown.
 	Services, Sources func() any
 	// Degraded says what does not go well, though requests are answered; empty: all goes well. It may be nil.
@@ -63,7 +66,8 @@ type API struct {
 	polls       polls
 	guests      guests
 	superseded  superseded
-	shelf       *shelf
+	shelves     shelves
+	filters     filters
 	connections *connections
 
 	exchanges sync.Pool                  // of *exchange
@@ -91,7 +95,7 @@ func New(feed *killfeed.Feed, c Config) (*API, error) {
 	a.exchanges.New = func() any { return new(exchange) }
 	a.rooms.New = func() any { return new([maxFrames]killfeed.Event) }
 	a.buffers.New = func() any { return new([]byte) }
-	a.shelf = &shelf{epoch: a.epoch}
+	a.shelves.api, a.shelves.plain = a, newShelf(a, shape{}, shelfSlots)
 	a.live = live.New(live.Options{Max: c.MaxConnections, Rate: c.ConnectRate})
 	if c.Sockets.Panicked == nil {
 		c.Sockets.Panicked = a.panickedIn("a socket")
@@ -154,6 +158,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	x := a.exchanges.Get().(*exchange)
 	x.w, x.r = w, r
+	x.params.universe, x.params.filters = a.feed.Universe(), &a.filters
 	e := a.routes.find(r)
 	defer func() {
 		if v := recover(); v != nil {

@@ -40,7 +40,7 @@ func (a *API) listClients(x *exchange) error {
 		case "after":
 			after = value
 		case "limit":
-			limit, err = parseLimit(name, value, maxLimit)
+			limit, err = parseLimit(name, value, maxLimit, maxLimit)
 		}
 		return err
 	})
@@ -199,7 +199,7 @@ func (a *API) offsets(dst map[killfeed.Topic]killfeed.EventID, value []byte) err
 		return killfeed.Invalid("offsets", string(value), `topics with event ids, as in {"system:30000142":17}`)
 	}
 	return eachMember(value, func(name string, value []byte) error {
-		t, err := killfeed.ParseTopic(name)
+		t, err := a.feed.Universe().ParseTopic(name)
 		if err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func FuzzRead(f *testing.F) {
 			r := httptest.NewRequest("POST", "/api/killfeed", strings.NewReader(body))
 			r.URL.RawQuery = query
 			x := &exchange{w: httptest.NewRecorder(), r: r}
-			read, err := x.readRequest(form)
+			read, _, err := x.readRequest(form)
 			if err != nil {
 				p := problemOf(err)
 				text, marshalErr := marshal(p)

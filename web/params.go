@@ -1,11 +1,11 @@
 package web
 
 import (
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"killfeed"
 )
@@ -13,6 +13,10 @@ import (
 // readParams collects the parameters of a read, from the query, from a body, or from both. It is reused.
 type readParams struct {
 	form form
+	// universe knows what systems, regions and so on are called; nil: ids are all there is.
+	universe *killfeed.Universe
+	// filters remembers what was compiled; nil: everything is compiled each time.
+	filters *filters
 	// topics are systems and topics together, as given.
 	topics []killfeed.Topic
 	// value is what was given for each parameter that has one value, where given is set.
@@ -24,11 +28,15 @@ type readParams struct {
 type form uint8
 
 const (
-	formPoll   form = iota
-	formNext        // has no limit
-	formStream      // stays: has no limit, does not wait, begins at the end, and leaves history out unless asked for it
+	formPoll    form = iota
+	formNext         // has no limit
+	formStream       // stays: has no limit, does not wait, begins at the end, and leaves history out unless asked for it
+	formHistory      // looks back, newest first
+	formCounts       // counts, looking back
+	formOne          // shows one killmail
 )
 
+// param is a parameter that has one value.
 type param uint8
 
 const (
@@ -41,14 +49,88 @@ const (
 	paramMaxAge
 	paramUpdates
 	paramBackfill
+	paramFilter
+	paramNames
+	paramFields
+	paramBefore
+	paramSince
+	paramUntil
+	paramWindow
 	paramResume // last_event_id of a stream; behind paramAfter, because it wins
 	paramCount
 )
 
+// params is a set of them.
+type params uint32
+
+func setOf(all ...param) (set params) {
+	for _, p := range all {
+		set |= 1 << p
+	}
+	return set
+}
+
+var (
+	paramsOfAll = setOf(paramFilter, paramNames, paramUpdates, paramBackfill)
+	paramsOf    = [...]params{
+		formPoll: paramsOfAll | setOf(paramFields, paramClient, paramAfter, paramStart, paramLimit, paramWait, paramCommit, paramMaxAge),
+		formNext: paramsOfAll | setOf(paramFields, paramClient, paramAfter, paramStart, paramWait, paramCommit, paramMaxAge),
+		formStream: paramsOfAll |
+			setOf(paramFields, paramClient, paramAfter, paramStart, paramCommit, paramMaxAge, paramResume),
+		formHistory: paramsOfAll | setOf(paramFields, paramLimit, paramBefore, paramSince, paramUntil),
+		formCounts:  paramsOfAll | setOf(paramSince, paramUntil, paramWindow),
+		formOne:     setOf(paramNames, paramFields),
+	}
+)
+
+// param is the parameter that has the name in reads of the form.
+func (f form) param(name string) (which param, ok bool) {
+	switch name {
+	case "client_id":
+		which = paramClient
+	case "after":
+		which = paramAfter
+	case "last_event_id", "lastEventId":
+		which = paramResume
+	case "start":
+		which = paramStart
+	case "limit":
+		which = paramLimit
+	case "wait":
+		which = paramWait
+	case "commit":
+		which = paramCommit
+	case "max_age":
+		which = paramMaxAge
+	case "updates":
+		which = paramUpdates
+	case "backfill":
+		which = paramBackfill
+	case "filter":
+		which = paramFilter
+	case "names":
+		which = paramNames
+	case "fields":
+		which = paramFields
+	case "before":
+		which = paramBefore
+	case "since":
+		which = paramSince
+	case "until":
+		which = paramUntil
+	case "window":
+		which = paramWindow
+	default:
+		return 0, false
+	}
+	return which, paramsOf[f]>>which&1 == 1
+}
+
 const (
-	defaultLimit = 500
-	maxLimit     = 1000
-	maxWait      = 60 * time.Second
+	defaultLimit   = 500
+	defaultHistory = 100
+	maxLimit       = 1000
+	maxWait        = 60 * time.Second
 	// maxMaxAge keeps a max_age in seconds from overflowing; all of EVE is younger.
 	maxMaxAge = 100 * 365 * 24 * time.Hour
 )
@@ -60,54 +142,29 @@ func (p *readParams) reset() {
 		topics = nil
 	}
 	clear(p.topics)
-	*p = readParams{topics: topics}
+	*p = readParams{topics: topics} // what it knows is set by who begins the next one
 }
 
-// set takes one value. A name that is not known is ignored; so is limit where there is none.
+// set takes one value. A name that means nothing in reads of the form is ignored.
 func (p *readParams) set(name, value string) error {
-	switch name {
-	case "systems", "systems[]":
+	switch {
+	case p.form == formOne:
+	case name == "systems", name == "systems[]":
 		return p.addSystems(value)
-	case "topics", "topics[]":
+	case name == "topics", name == "topics[]":
 		return p.addTopics(value)
-	case "client_id":
-		return p.setOnce(paramClient, name, value)
-	case "after":
-		return p.setOnce(paramAfter, name, value)
-	case "last_event_id", "lastEventId":
-		if p.form != formStream {
-			return nil
+	}
+	if which, ok := p.form.param(name); ok {
+		if which == paramResume {
+			name = "last_event_id"
 		}
-		return p.setOnce(paramResume, "last_event_id", value)
-	case "start":
-		return p.setOnce(paramStart, name, value)
-	case "limit":
-		if p.form != formPoll {
-			return nil
-		}
-		return p.setOnce(paramLimit, name, value)
-	case "wait":
-		if p.form == formStream {
-			return nil
-		}
-		return p.setOnce(paramWait, name, value)
-	case "commit":
-		return p.setOnce(paramCommit, name, value)
-	case "max_age":
-		return p.setOnce(paramMaxAge, name, value)
-	case "updates":
-		return p.setOnce(paramUpdates, name, value)
-	case "backfill":
-		return p.setOnce(paramBackfill, name, value)
-	case "filter", "names", "fields":
-		return &problem{Status: http.StatusBadRequest, Parameter: name, Value: shorten(value), Accepted: "nothing",
-			Detail: name + " is not in this version of killfeed: leave it out"}
+		return p.setOnce(which, name, value)
 	}
 	base, _, indexed := strings.Cut(name, "[")
 	switch {
 	case !indexed || !p.knows(base):
 		return nil
-	case base == "systems", base == "topics":
+	case isTopicList(base):
 		return killfeed.Invalid(shorten(name), value,
 			base+"=1,2 or "+base+"[]=1&"+base+"[]=2, without anything in the brackets")
 	}
@@ -117,18 +174,8 @@ func (p *readParams) set(name, value string) error {
 
 // knows tells whether a name means something here.
 func (p *readParams) knows(name string) bool {
-	switch name {
-	case "systems", "systems[]", "topics", "topics[]", "client_id", "after", "start", "commit", "max_age",
-		"updates", "backfill", "filter", "names", "fields":
-		return true
-	case "limit":
-		return p.form == formPoll
-	case "wait":
-		return p.form != formStream
-	case "last_event_id", "lastEventId":
-		return p.form == formStream
-	}
-	return false
+	_, ok := p.form.param(name)
+	return ok || isTopicList(name) && p.form != formOne
 }
 
 // setOnce notes a parameter that has one value. Twice the same is the same; two different ones would leave it to chance
@@ -164,14 +211,17 @@ func (p *readParams) add(t killfeed.Topic) error {
 	return nil
 }
 
-const wantSystem = "a solar system's id: decimal digits, 1 to 2147483647; several are separated by commas"
+const wantSystem = "a solar system's name, or its id: decimal digits, 1 to 2147483647; several are separated by commas"
 
 func (p *readParams) addSystems(list string) error {
 	for {
 		one, rest, more := strings.Cut(list, ",")
 		id, ok := killfeed.ParseID(one)
 		if !ok {
-			return killfeed.Invalid("systems", one, wantSystem)
+			var err error
+			if id, err = systemNamed("systems", one, p.universe); err != nil {
+				return err
+			}
 		}
 		if err := p.add(killfeed.System(id)); err != nil || !more {
 			return err
@@ -180,10 +230,19 @@ func (p *readParams) addSystems(list string) error {
 	}
 }
 
+// systemNamed is the id of the solar system that has the name. All names have a letter in them, so that what has none is a number
+// gone wrong.
+func systemNamed(param, name string, u *killfeed.Universe) (uint32, error) {
+	if !strings.ContainsFunc(name, unicode.IsLetter) {
+		return 0, killfeed.Invalid(param, name, wantSystem)
+	}
+	return u.Find(param, killfeed.KindSystem, name)
+}
+
 func (p *readParams) addTopics(list string) error {
 	for {
-		one, rest, more := strings.Cut(list, ",") // labels have no commas
-		t, err := killfeed.ParseTopic(one)
+		one, rest, more := strings.Cut(list, ",") // neither labels nor names have commas
+		t, err := p.universe.ParseTopic(one)
 		if err != nil {
 			return err
 		}
@@ -195,9 +254,9 @@ func (p *readParams) addTopics(list string) error {
 	}
 }
 
-// read makes sense of what was given, but for client_id.
+// read makes sense of what was given, but for client_id, how events are to be shown, and how far a look back goes.
 func (p *readParams) read() (killfeed.Read, error) {
-	if len(p.topics) == 0 {
+	if len(p.topics) == 0 && p.form <= formStream {
 		return killfeed.Read{}, killfeed.Invalid("systems", "",
 			"at least one solar system, as in systems=30000142 or systems[]=30000142, or topic, as in topics=all")
 	}
@@ -206,6 +265,8 @@ func (p *readParams) read() (killfeed.Read, error) {
 	switch p.form {
 	case formPoll:
 		r.Limit = defaultLimit
+	case formHistory:
+		r.Limit = defaultHistory
 	case formStream:
 		r.Start, r.NoBackfill = killfeed.Latest, true
 	}
@@ -223,9 +284,9 @@ func (p *readParams) read() (killfeed.Read, error) {
 		case paramStart:
 			r.Start, err = killfeed.ParseStart("start", value)
 		case paramLimit:
-			r.Limit, err = parseLimit("limit", value, defaultLimit)
+			r.Limit, err = parseLimit("limit", value, maxLimit, r.Limit)
 		case paramWait:
-			r.Wait, err = parseWait(value)
+			r.Wait, err = parseWait(value, maxWait)
 		case paramCommit:
 			r.Manual = value == "manual"
 			if !r.Manual && value != "auto" {
@@ -239,12 +300,27 @@ func (p *readParams) read() (killfeed.Read, error) {
 			var backfill bool
 			backfill, err = parseFlag("backfill", value)
 			r.NoBackfill = !backfill
+		case paramFilter:
+			r.Filter, err = p.filters.compile(value, p.universe)
 		}
 		if err != nil {
 			return killfeed.Read{}, err
 		}
 	}
 	return r, nil
+}
+
+// readShape makes sense of how events are to be shown.
+func (p *readParams) readShape() (s shape, err error) {
+	if p.given[paramNames] {
+		if s.names, err = parseFlag("names", p.value[paramNames]); err != nil {
+			return shape{}, err
+		}
+	}
+	if p.given[paramFields] {
+		s.fields, err = parseFields(p.value[paramFields])
+	}
+	return s, err
 }
 
 // parseCursor reads a cursor, also one with the nonce of a durable stream, which means nothing here.
@@ -269,34 +345,47 @@ func cutNonce(id string) (cursor, nonce string) {
 	return id[:i], id[i+1:]
 }
 
-func parseLimit(name, value string, usual int) (int, error) {
+func parseLimit(name, value string, most, usual int) (int, error) {
 	n, ok := killfeed.ParseID(value)
-	if !ok || n > maxLimit {
+	if !ok || int(n) > most {
 		return 0, killfeed.Invalid(name, value,
-			"a whole number from 1 to "+strconv.Itoa(maxLimit)+" ("+strconv.Itoa(usual)+" when left out)")
+			"a whole number from 1 to "+strconv.Itoa(most)+" ("+strconv.Itoa(usual)+" when left out)")
 	}
 	return int(n), nil
 }
 
-func parseWait(value string) (time.Duration, error) {
+func parseWait(value string, most time.Duration) (time.Duration, error) {
 	d, ok := parseSeconds(value)
-	if !ok || d > maxWait {
-		return 0, killfeed.Invalid("wait", value, "seconds from 0 to 60, as in 30 or 2.5")
+	if !ok || d > most {
+		return 0, killfeed.Invalid("wait", value, "seconds from 0 to "+strconv.Itoa(int(most.Seconds()))+", as in 5 or 2.5")
 	}
 	return d, nil
 }
 
 func parseMaxAge(value string) (time.Duration, error) {
+	d, ok := parseAge(value)
+	if !ok {
+		return 0, killfeed.Invalid("max_age", value, "an age above 0, in seconds, as in 900, or as in 90s, 15m, 2h or 7d")
+	}
+	return d, nil
+}
+
+// parseAge reads an age above 0: seconds, a duration as Go writes it, or days.
+func parseAge(value string) (time.Duration, bool) {
 	d, ok := parseSeconds(value)
+	if days, found := strings.CutSuffix(value, "d"); !ok && found {
+		if d, ok = parseSeconds(days); ok {
+			d *= 24
+			ok = d <= maxMaxAge/3600
+			d *= 3600
+		}
+	}
 	if !ok && !strings.ContainsAny(value, "+-") {
 		var err error
 		d, err = time.ParseDuration(value)
 		ok = err == nil
 	}
-	if !ok || d <= 0 || d > maxMaxAge {
-		return 0, killfeed.Invalid("max_age", value, "an age above 0, in seconds, as in 900, or as in 90s, 15m or 2h")
-	}
-	return d, nil
+	return d, ok && d > 0 && d <= maxMaxAge
 }
 
 // parseSeconds reads plain decimals, "30" or "2.5". What strconv takes beyond that (exponents, signs, Inf) is refused.

@@ -8,12 +8,13 @@ import (
 	"killfeed"
 )
 
-// readRequest fills x.params and returns the read that the request asks for. HEAD changes nothing and does not wait.
-func (x *exchange) readRequest(f form) (killfeed.Read, error) {
+// readRequest fills x.params and returns the read that the request asks for, and how it wants its events. HEAD changes nothing
+// and does not wait.
+func (x *exchange) readRequest(f form) (r killfeed.Read, s shape, err error) {
 	p := &x.params
 	p.form = f
 	if err := eachPair(x.r.URL.RawQuery, p.set); err != nil {
-		return killfeed.Read{}, err
+		return r, s, err
 	}
 	if x.r.Method == http.MethodPost {
 		err := x.members(true, func(name string, value []byte) error {
@@ -23,27 +24,29 @@ func (x *exchange) readRequest(f form) (killfeed.Read, error) {
 			return setJSON(p.set, name, value)
 		})
 		if err != nil {
-			return killfeed.Read{}, err
+			return r, s, err
 		}
 	}
 	switch {
 	case p.given[paramClient]:
 		if err := killfeed.CheckClientName(p.value[paramClient]); err != nil {
-			return killfeed.Read{}, err
+			return r, s, err
 		}
 	case f == formNext:
-		return killfeed.Read{}, killfeed.Invalid("client_id", "", "a name of your choice, under which the server keeps your "+
+		return r, s, killfeed.Invalid("client_id", "", "a name of your choice, under which the server keeps your "+
 			"position, 1 to 128 bytes of printable UTF-8; to keep it yourself, use /api/killfeed?after=<cursor>&limit=1")
 	case !p.given[paramAfter] && !p.given[paramStart]:
-		return killfeed.Read{}, killfeed.Invalid("client_id", "", "a name of your choice, under which the server keeps your "+
+		return r, s, killfeed.Invalid("client_id", "", "a name of your choice, under which the server keeps your "+
 			"position, 1 to 128 bytes of printable UTF-8; to keep it yourself, send after=<cursor> instead, and after=0 at first")
 	}
-	r, err := p.read()
+	if r, err = p.read(); err == nil {
+		s, err = p.readShape()
+	}
 	if x.r.Method == http.MethodHead {
 		r.Peek, r.Wait = true, 0
 	}
 	x.waits = r.Wait > 0
-	return r, err
+	return r, s, err
 }
 
 // client is the client_id that was given.
@@ -51,7 +54,7 @@ func (x *exchange) client() string { return x.params.value[paramClient] }
 
 // poll answers with the events that a client, or the holder of a cursor, has not had.
 func (a *API) poll(x *exchange) error {
-	r, err := x.readRequest(formPoll)
+	r, shown, err := x.readRequest(formPoll)
 	if err != nil {
 		return err
 	}
@@ -64,18 +67,8 @@ func (a *API) poll(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	size := 256
-	for i := range ans.Events {
-		size += 128 + len(ans.Events[i].Killmail)
-	}
-	b := append(slices.Grow(x.buf[:0], size), `{"events":[`...)
-	for i := range ans.Events {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = ans.Events[i].AppendJSON(b)
-	}
-	b = append(b, `],"head":`...)
+	b := a.appendEvents(x.buf[:0], ans.Events, shown)
+	b = append(b, `,"head":`...)
 	b = strconv.AppendUint(b, uint64(ans.Head), 10)
 	b = append(b, `,"epoch":"`...)
 	b = append(b, a.epoch...)
@@ -94,6 +87,24 @@ func (a *API) poll(x *exchange) error {
 	return nil
 }
 
+// appendEvents appends the beginning of an answer, up to the end of its events.
+func (a *API) appendEvents(b []byte, events []killfeed.Event, s shape) []byte {
+	size := 256
+	if s.fields == nil {
+		for i := range events {
+			size += 128 + len(events[i].Killmail)
+		}
+	}
+	b = append(slices.Grow(b, size), `{"events":[`...)
+	for i := range events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = a.appendEvent(b, &events[i], s)
+	}
+	return append(b, ']')
+}
+
 // readAfter reads without a client. Such answers are the same for everybody, so caches may hold them for a moment: many
 // readers of one log cost no more than one then.
 func (a *API) readAfter(x *exchange, r killfeed.Read) (killfeed.Answer, error) {
@@ -107,19 +118,27 @@ func (a *API) readAfter(x *exchange, r killfeed.Read) (killfeed.Answer, error) {
 		return killfeed.Answer{}, err
 	}
 	ans, err := a.feed.ReadAfter(x.r.Context(), after, r)
-	if err == nil && !x.waits && x.r.Method != http.MethodPost {
-		h := x.w.Header()
-		h["Cache-Control"] = valueBriefly
-		if h["Vary"] == nil { // compression sets it by itself
-			h["Vary"] = valueEncoding
-		}
+	if err == nil && !x.waits {
+		x.cacheable()
 	}
 	return ans, err
 }
 
+// cacheable lets caches hold the answer for a moment: it is the same for everybody.
+func (x *exchange) cacheable() {
+	if x.r.Method == http.MethodPost {
+		return
+	}
+	h := x.w.Header()
+	h["Cache-Control"] = valueBriefly
+	if h["Vary"] == nil { // compression sets it by itself
+		h["Vary"] = valueEncoding
+	}
+}
+
 // next answers with the one event that comes next for a client.
 func (a *API) next(x *exchange) error {
-	r, err := x.readRequest(formNext)
+	r, shown, err := x.readRequest(formNext)
 	if err != nil {
 		return err
 	}
@@ -132,11 +151,11 @@ func (a *API) next(x *exchange) error {
 		x.empty()
 		return nil
 	}
-	b := ans.Events[0].AppendJSON(x.buf[:0])
+	b := a.appendOpenEvent(x.buf[:0], &ans.Events[0], shown)
 	if ans.Gap != nil {
-		b = append(b[:len(b)-1], `,"gap":`...)
-		b = append(appendGap(b, ans.Gap), '}')
+		b = appendGap(append(b, `,"gap":`...), ans.Gap)
 	}
+	b = append(b, '}')
 	x.buf = b
 	x.send(http.StatusOK, valueJSON, b)
 	return nil

@@ -7,18 +7,25 @@ import (
 	"killfeed"
 )
 
-// shelf holds the newest events as all live edges send them, each encoded once and then shared: a thousand subscribers of one
-// system cost one encoding. Its texts must not be changed.
+// shelf holds the newest events as live edges send them in one shape, each encoded once and then shared: a thousand subscribers
+// of one system cost one encoding. Its texts must not be changed. Names are those that were known when an event was first
+// encoded.
 //
 // It is a cache that may forget anything at any time: an event has one slot, that of its id, and who finds another one there
 // takes its place.
 type shelf struct {
-	epoch killfeed.Epoch
-	slots [shelfSlots]atomic.Pointer[shelved]
+	api     *API
+	shape   shape
+	slots   []atomic.Pointer[shelved] // none: nothing is kept
+	readers int                       // guarded by shelves.mu
+}
+
+func newShelf(a *API, s shape, slots int) *shelf {
+	return &shelf{api: a, shape: s, slots: make([]atomic.Pointer[shelved], slots)}
 }
 
 const (
-	// shelfSlots is how many events are kept, a few minutes of a busy evening.
+	// shelfSlots is how many events are kept as they are, a few minutes of a busy evening.
 	shelfSlots = 1024
 	// maxShelved bounds each of them. The few that are larger are encoded for each reader: a titan's loss of 8 MiB must not
 	// stay in memory with a thousand like it.
@@ -33,10 +40,10 @@ type shelved struct {
 
 // text is the event's JSON object with its cursor as the last member.
 func (s *shelf) text(e *killfeed.Event) []byte {
-	if len(e.Killmail) > maxShelved {
+	if len(e.Killmail) > maxShelved || len(s.slots) == 0 {
 		return s.encode(e)
 	}
-	slot := &s.slots[e.ID%shelfSlots]
+	slot := &s.slots[e.ID%killfeed.EventID(len(s.slots))]
 	for {
 		at := slot.Load()
 		if at == nil || at.id != e.ID {
@@ -53,9 +60,12 @@ func (s *shelf) text(e *killfeed.Event) []byte {
 
 func (s *shelf) encode(e *killfeed.Event) []byte {
 	const around = 192 // bytes: everything but the killmail
-	b := e.AppendOpen(make([]byte, 0, len(e.Killmail)+around))
-	b = append(append(b, e.Killmail...), `,"cursor":"`...)
-	return append(killfeed.Cursor{After: e.ID, Epoch: s.epoch}.Append(b), `"}`...)
+	size := len(e.Killmail) + around
+	if !s.shape.plain() { // far less, or more
+		size = around
+	}
+	b := append(s.api.appendOpenEvent(make([]byte, 0, size), e, s.shape), `,"cursor":"`...)
+	return append(killfeed.Cursor{After: e.ID, Epoch: s.api.epoch}.Append(b), `"}`...)
 }
 
 // appendPlace appends the members of a place, without braces, as every live edge tells it.

@@ -43,6 +43,7 @@ var (
 type stream struct {
 	api    *API
 	sub    *killfeed.Subscription
+	shelf  *shelf
 	client string // empty without one
 	lines  bool   // NDJSON
 	nonce  string // of a durable SSE stream, the third part of its ids; empty otherwise
@@ -51,6 +52,7 @@ type stream struct {
 // streamRequest is what a stream asks for.
 type streamRequest struct {
 	read  killfeed.Read
+	shape shape
 	lines bool
 	// client is the client's name, empty without one.
 	client string
@@ -87,13 +89,14 @@ func (a *API) serveStream(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	s := &stream{api: a, client: q.client, lines: q.lines}
+	s := &stream{api: a, client: q.client, lines: q.lines, shelf: a.shelves.take(q.shape)}
 	if s.client != "" && !s.lines {
 		s.nonce = newNonce()
 	}
 	bell := &bell{}
 	sub, place, err := a.feed.Subscribe(x.r.Context(), killfeed.Subscriber{Read: q.read, Client: s.client, Holder: s, Wake: bell.ring})
 	if err != nil {
+		a.shelves.give(s.shelf)
 		lease.End()
 		return err
 	}
@@ -111,7 +114,7 @@ func (a *API) serveStream(x *exchange) error {
 	}
 	defer lease.End()
 	defer a.connections.ended(kind, 0)
-	defer sub.Close()
+	defer s.close()
 	t := &sharedStream{stream: s, w: x.w, control: http.NewResponseController(x.w), rung: make(chan struct{}, 1), drained: make(chan struct{})}
 	bell.to(t.wake)
 	// A stream that is idle for hours keeps neither a body's memory nor a list of thousands of systems.
@@ -141,6 +144,12 @@ func (x *exchange) head() []byte {
 	head := bytes.NewBuffer(b)
 	x.w.Header().Write(head) // a buffer takes it all
 	return append(head.Bytes(), "\r\n"...)
+}
+
+// close ends the subscription, when nothing is read any more.
+func (s *stream) close() {
+	s.sub.Close()
+	s.api.shelves.give(s.shelf)
 }
 
 // errStreamEnds: the client is gone, or the server stops.
@@ -185,7 +194,9 @@ func (x *exchange) streamRequest() (q streamRequest, err error) {
 			return q, err
 		}
 	}
-	q.read, err = p.read()
+	if q.read, err = p.read(); err == nil {
+		q.shape, err = p.readShape()
+	}
 	return q, err
 }
 
@@ -244,7 +255,7 @@ func (s *stream) appendNext(b []byte, most int) (_ []byte, more bool, err error)
 }
 
 func (s *stream) appendEvent(b []byte, e *killfeed.Event) []byte {
-	text := s.api.shelf.text(e)
+	text := s.shelf.text(e)
 	if s.lines {
 		b = append(b, `{"type":"new_killmail",`...)
 		return append(append(b, text[1:]...), '\n')

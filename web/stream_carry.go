@@ -67,7 +67,7 @@ func (h *directStream) Written() {
 
 // Ended is socket.Handler's.
 func (h *directStream) Ended(int) {
-	h.sub.Close()
+	h.close()
 	h.api.connections.ended(h.kind, 0)
 }
 

@@ -129,11 +129,12 @@ func (t *talk) end() {
 
 // channel is one joined topic: a subscription, or with topic killfeed one that can change.
 type channel struct {
-	talk *talk
-	link *phoenix.Link
-	sub  *killfeed.Subscription
-	name string // the client's, empty without one
-	many bool   // the topic is killfeed, whose systems and topics can change
+	talk  *talk
+	link  *phoenix.Link
+	sub   *killfeed.Subscription
+	shelf *shelf
+	name  string // the client's, empty without one
+	many  bool   // the topic is killfeed, whose systems and topics can change
 
 	before, after []byte // around an event's text
 
@@ -148,13 +149,12 @@ const topicMany = "killfeed"
 // join is the session's.
 func (t *talk) join(topic string, params []byte, link *phoenix.Link) (phoenix.Channel, []byte, error) {
 	c := &channel{talk: t, link: link, many: topic == topicMany}
-	var p readParams
-	p.form = formStream
+	p := t.api.streamParams()
 	if !c.many {
 		if !killfeed.IsTopic(topic) {
 			return nil, nil, phoenix.ErrUnmatched
 		}
-		one, err := killfeed.ParseTopic(topic)
+		one, err := p.universe.ParseTopic(topic)
 		if err != nil {
 			return nil, nil, refusal(err)
 		}
@@ -183,6 +183,10 @@ func (c *channel) subscribe(p *readParams) (place killfeed.Place, err error) {
 	if err != nil {
 		return killfeed.Place{}, err
 	}
+	shown, err := p.readShape()
+	if err != nil {
+		return killfeed.Place{}, err
+	}
 	if p.given[paramClient] {
 		c.name = p.value[paramClient]
 		if err := killfeed.CheckClientName(c.name); err != nil {
@@ -191,10 +195,20 @@ func (c *channel) subscribe(p *readParams) (place killfeed.Place, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	shelves := &c.talk.api.shelves
+	c.shelf = shelves.take(shown)
 	c.sub, place, err = c.talk.api.feed.Subscribe(ctx, killfeed.Subscriber{
 		Read: r, Client: c.name, Holder: c.talk, Wake: c.queue,
 	})
+	if err != nil {
+		shelves.give(c.shelf)
+	}
 	return place, err
+}
+
+// streamParams are those of a stream, before anything is given.
+func (a *API) streamParams() readParams {
+	return readParams{form: formStream, universe: a.feed.Universe(), filters: &a.filters}
 }
 
 // isTopicList tells whether a parameter says what is to be read.
@@ -258,6 +272,7 @@ func (c *channel) Left() {
 	c.left = true
 	c.talk.mu.Unlock()
 	c.sub.Close()
+	c.talk.api.shelves.give(c.shelf)
 }
 
 // pull reads what comes next into the sink.
@@ -281,7 +296,7 @@ func (c *channel) pull(to sink) {
 		to.Text(before, appendGap(nil, d.Gap), after)
 	}
 	for i := range d.Events {
-		to.Text(c.before, a.shelf.text(&d.Events[i]), c.after)
+		to.Text(c.before, c.shelf.text(&d.Events[i]), c.after)
 	}
 	if d.More {
 		c.queue()
@@ -361,8 +376,8 @@ func (c *channel) commit(payload []byte) ([]byte, error) {
 
 // update changes the topics: {"systems","topics"} are what it shall have, {"add","remove"} what it shall have more and less.
 func (c *channel) update(payload []byte) ([]byte, error) {
-	var whole, add, remove readParams
-	whole.form, add.form, remove.form = formStream, formStream, formStream
+	whole := c.talk.api.streamParams()
+	add, remove := whole, whole
 	replace := false
 	err := eachMember(payload, func(name string, value []byte) error {
 		switch {

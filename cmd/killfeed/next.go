@@ -30,16 +30,16 @@ GET /api/killfeed/next for people. When there is nothing new it prints nothing a
 }
 
 func (a *app) next(ctx context.Context, r *reading) error {
-	q, err := r.request()
+	show, err := a.newPrinter(r.output)
+	if err != nil {
+		return err
+	}
+	q, err := r.request(show)
 	if err != nil {
 		return err
 	}
 	if r.client == "" {
 		return usageError{hint(fmt.Errorf("nobody to read for"), "add --client NAME (any name)")}
-	}
-	show, err := a.newPrinter(r.output)
-	if err != nil {
-		return err
 	}
 	server, err := a.newClient()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -28,6 +29,7 @@ type reading struct {
 	maxAge     durationValue
 	updates    bool
 	noBackfill bool
+	selection
 	output
 }
 
@@ -41,33 +43,74 @@ func (r *reading) addFlags(fs *pflag.FlagSet) {
 	fs.Var(&r.maxAge, "max-age", "pass over killmails that are older than this; they count as read")
 	fs.BoolVar(&r.updates, "updates", false, "also print newer versions of killmails that the log has already")
 	fs.BoolVar(&r.noBackfill, "no-backfill", false, "pass over imported history; it counts as read")
+	r.selection.addFlags(fs)
 	r.output.addFlags(fs)
 }
 
-func topicFlags(fs *pflag.FlagSet, systems, topics *[]string) {
-	fs.StringSliceVar(systems, "system", nil, "solar system `id`; repeat it or separate several with commas")
-	fs.StringSliceVar(topics, "topic", nil, "`topic`: all, system:, character:, corporation:, alliance:, faction: or ship:<id>, "+
-		"label:<label>; repeatable")
+// selection holds the flags that say which events are wanted, and what of them.
+type selection struct {
+	filter string
+	fields string
+	names  bool
 }
 
-// topicNames checks the topics here, so that a misspelt one is a usage error with the same words as the server's.
+func (s *selection) addFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&s.filter, "filter", "", "only events that match this `filter`, as in 'isk>1b;region=The Forge'; the others count as read")
+	s.addShapeFlags(fs)
+}
+
+// addShapeFlags adds those that say how events are shown.
+func (s *selection) addShapeFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&s.fields, "fields", "", "only these `members` of the killmail, as in killmail_id,zkb.totalValue")
+	fs.BoolVar(&s.names, "names", false, "also what ids are called, as far as the server knows (text always asks)")
+}
+
+func topicFlags(fs *pflag.FlagSet, systems, topics *[]string) {
+	fs.StringSliceVar(systems, "system", nil, "solar `system`, by id or name; repeat it or separate several with commas")
+	fs.StringSliceVar(topics, "topic", nil, "`topic`: all, system:, constellation:, region:, space:, character:, corporation:, "+
+		"alliance:, faction:, ship:, group: or label:, also kill: or loss: before who took part; repeatable")
+}
+
+// topicNames checks the topics here, so that a misspelt one is a usage error with the same words as the server's. What things are
+// called only the server knows.
 func topicNames(systems, topics []string) ([]string, error) {
 	var names []string
 	for _, s := range systems {
-		id, ok := killfeed.ParseID(strings.TrimSpace(s))
-		if !ok {
-			return nil, usageError{killfeed.Invalid("--system", s, "a solar system's id, 1 to 2147483647")}
+		s = strings.TrimSpace(s)
+		if _, ok := killfeed.ParseID(s); !ok && !isName(s) {
+			return nil, usageError{killfeed.Invalid("--system", s, "a solar system's name, or its id, 1 to 2147483647")}
 		}
-		names = append(names, killfeed.System(id).String())
+		names = append(names, "system:"+s)
 	}
 	for _, s := range topics {
-		t, err := killfeed.ParseTopic(strings.TrimSpace(s))
-		if err != nil {
+		s = strings.TrimSpace(s)
+		t, err := killfeed.ParseTopic(s)
+		switch {
+		case err == nil:
+			names = append(names, t.String())
+		case namesThing(s):
+			names = append(names, s)
+		default:
 			return nil, usageError{err}
 		}
-		names = append(names, t.String())
 	}
 	return names, nil
+}
+
+// isName tells whether s may be what something is called: all names have a letter.
+func isName(s string) bool { return strings.ContainsFunc(s, unicode.IsLetter) }
+
+// namesThing tells whether a topic has, instead of an id, what may be a name.
+func namesThing(topic string) bool {
+	kind, name, _ := strings.Cut(topic, ":")
+	if kind == "kill" || kind == "loss" {
+		kind, name, _ = strings.Cut(name, ":")
+	}
+	switch kind {
+	case "system", "constellation", "region", "ship", "group", "faction", "corporation":
+		return killfeed.IsTopic(topic) && isName(name)
+	}
+	return false
 }
 
 // request is the body of POST /api/killfeed and /api/killfeed/next. A body has room for thousands of topics; a URL has not.
@@ -82,15 +125,19 @@ type request struct {
 	MaxAge   int      `json:"max_age,omitempty"`
 	Updates  int      `json:"updates,omitempty"`
 	Backfill *int     `json:"backfill,omitempty"`
+	Filter   string   `json:"filter,omitempty"`
+	Fields   string   `json:"fields,omitempty"`
+	Names    int      `json:"names,omitempty"`
 }
 
-func (r *reading) request() (*request, error) {
+// request makes the body, for events that are shown so.
+func (r *reading) request(show *printer) (*request, error) {
 	topics, err := topicNames(r.systems, r.topics)
 	switch {
 	case err != nil:
 		return nil, err
 	case len(topics) == 0:
-		return nil, usageError{hint(fmt.Errorf("nothing to read: no topic was named"), "add --system 30000142, or --topic all")}
+		return nil, usageError{hint(fmt.Errorf("nothing to read: no topic was named"), "add --system Jita, or --topic all")}
 	case time.Duration(r.wait) > time.Minute:
 		return nil, usagef("--wait %s is too long: at most 60s", &r.wait)
 	}
@@ -100,7 +147,7 @@ func (r *reading) request() (*request, error) {
 		}
 	}
 	q := &request{ClientID: r.client, After: r.after, Topics: topics, Limit: r.limit, Start: r.start,
-		Wait: seconds(r.wait), MaxAge: seconds(r.maxAge)}
+		Wait: seconds(r.wait), MaxAge: seconds(r.maxAge), Filter: r.filter, Fields: r.fields}
 	if r.client != "" {
 		q.Commit = r.commit
 	}
@@ -109,6 +156,9 @@ func (r *reading) request() (*request, error) {
 	}
 	if r.noBackfill {
 		q.Backfill = new(int)
+	}
+	if r.names || show.names {
+		q.Names = 1
 	}
 	return q, nil
 }
@@ -133,6 +183,7 @@ on standard error. A line of text has: event id, when the log took it, when the 
 number of attackers, link.`,
 		Example: `  killfeed poll --client me --system 30000142,30002187 --limit 10
   killfeed poll --client me --topic character:2112625428 --wait 30s --start latest
+  killfeed poll --client me --topic region:Delve --filter 'isk>1b' --fields killmail_id,zkb.totalValue
   killfeed poll --client me --topic all --commit manual --json | jq .killmail.killmail_id
   killfeed poll --after 0 --topic label:solo`,
 		Args: cobra.NoArgs,
@@ -144,7 +195,11 @@ number of attackers, link.`,
 }
 
 func (a *app) poll(ctx context.Context, r *reading) error {
-	q, err := r.request()
+	show, err := a.newPrinter(r.output)
+	if err != nil {
+		return err
+	}
+	q, err := r.request(show)
 	if err != nil {
 		return err
 	}
@@ -153,10 +208,6 @@ func (a *app) poll(ctx context.Context, r *reading) error {
 		return usageError{hint(fmt.Errorf("nobody to read for"), "add --client NAME (any name), or --after CURSOR to read without one")}
 	case r.limit < 0 || r.limit > 1000:
 		return usagef("--limit %d is out of range: want 1 to 1000", r.limit)
-	}
-	show, err := a.newPrinter(r.output)
-	if err != nil {
-		return err
 	}
 	server, err := a.newClient()
 	if err != nil {

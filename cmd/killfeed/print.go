@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
 
@@ -28,6 +29,7 @@ func (o *output) addFlags(fs *pflag.FlagSet) {
 // printer prints events on standard output, each on a line of its own.
 type printer struct {
 	out    io.Writer
+	names  bool // what ids are called is shown where it is known
 	format func(event []byte) ([]byte, error)
 }
 
@@ -46,6 +48,7 @@ func (a *app) newPrinter(o output) (*printer, error) {
 		}
 		p.format = t.format
 	case o.text || terminal && !o.json:
+		p.names = true
 		c := colours(terminal && wantsColours(a.env))
 		p.format = func(event []byte) ([]byte, error) { return describeEvent(event, c), nil }
 	default:
@@ -87,8 +90,40 @@ func (a *app) tellGap(g *killfeed.Gap) {
 	}
 }
 
+// eventNames is what the ids of an event are called. Members that are missing are not known.
+type eventNames struct {
+	System struct {
+		thing
+		Region thing `json:"region"`
+	} `json:"system"`
+	Types        map[int64]thing `json:"types"`
+	Characters   map[int64]thing `json:"characters"`
+	Corporations map[int64]thing `json:"corporations"`
+	Alliances    map[int64]thing `json:"alliances"`
+}
+
+type thing struct {
+	Name   string `json:"name"`
+	Ticker string `json:"ticker"`
+}
+
+// String is the name as it may be printed.
+func (t thing) String() string {
+	name := t.Name
+	if t.Ticker != "" {
+		name += " [" + t.Ticker + "]"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, name)
+}
+
 // describeEvent is an event as one line of text. A killmail may be any JSON object: what cannot be told is left out. Nothing
-// in it but numbers and times is the killmail's, so that no killmail can play tricks with a terminal.
+// in it but numbers and times is the killmail's, and names have nothing that cannot be printed, so that nobody can play tricks
+// with a terminal.
 func describeEvent(event []byte, c colours) []byte {
 	var e struct {
 		EventID    uint64          `json:"event_id"`
@@ -97,6 +132,7 @@ func describeEvent(event []byte, c colours) []byte {
 		Update     bool            `json:"update"`
 		Backfill   bool            `json:"backfill"`
 		Killmail   json.RawMessage `json:"killmail"`
+		Names      json.RawMessage `json:"names"`
 	}
 	if err := json.Unmarshal(event, &e); err != nil {
 		return event
@@ -113,6 +149,8 @@ func describeEvent(event []byte, c colours) []byte {
 		Attackers []struct{} `json:"attackers"`
 	}
 	_ = json.Unmarshal(e.Killmail, &k) // fills what has the right type
+	var called eventNames
+	_ = json.Unmarshal(e.Names, &called) // so does this, and nothing when nobody asked
 
 	parts := []string{
 		c.paint(dim, fmt.Sprintf("%7d", e.EventID)),
@@ -121,17 +159,27 @@ func describeEvent(event []byte, c colours) []byte {
 	if !k.Time.IsZero() {
 		parts = append(parts, "killed "+k.Time.UTC().Format(time.DateTime))
 	}
-	parts = append(parts, c.paint(cyan, fmt.Sprint("system ", e.SystemID)))
-	number := func(name string, id int64, with colour) {
-		if id > 0 {
+	where := fmt.Sprint("system ", e.SystemID)
+	if s := called.System; s.Name != "" {
+		where = s.String()
+		if s.Region.Name != "" {
+			where += " (" + s.Region.String() + ")"
+		}
+	}
+	parts = append(parts, c.paint(cyan, where))
+	tell := func(name string, id int64, called map[int64]thing, with colour) {
+		switch {
+		case called[id].Name != "":
+			parts = append(parts, c.paint(with, called[id].String()))
+		case id > 0:
 			parts = append(parts, c.paint(with, fmt.Sprint(name, " ", id)))
 		}
 	}
-	number("ship", k.Victim.Ship, yellow)
-	number("character", k.Victim.Character, plain)
-	number("corporation", k.Victim.Corporation, plain)
-	number("alliance", k.Victim.Alliance, plain)
-	number("by", int64(len(k.Attackers)), plain)
+	tell("ship", k.Victim.Ship, called.Types, yellow)
+	tell("character", k.Victim.Character, called.Characters, plain)
+	tell("corporation", k.Victim.Corporation, called.Corporations, plain)
+	tell("alliance", k.Victim.Alliance, called.Alliances, plain)
+	tell("by", int64(len(k.Attackers)), nil, plain)
 	if k.ID > 0 {
 		parts = append(parts, c.paint(dim, fmt.Sprintf("https://zkillboard.com/kill/%d/", k.ID)))
 	}

@@ -34,7 +34,7 @@ const exitCodesHelp = `Every command ends with one of these:
     3  check found damage
     4  the server cannot be reached, or is opening its log or shutting down
     5  the data directory is in use by another process
-  130  interrupted (import, long polls and tail --limit; serve, and tail without a limit, end with 0)
+  130  interrupted (import, sde update, long polls and tail --limit; serve, and tail without a limit, end with 0)
 
 A second interrupt ends any command at once, by the signal.`
 
@@ -113,8 +113,8 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().AddFlag(a.flags.Lookup("config"))
 	root.AddCommand(
-		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.checkCmd(),
-		a.pollCmd(), a.nextCmd(), a.tailCmd(), a.clientsCmd(), a.collectCmd(),
+		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.sdeCmd(), a.checkCmd(),
+		a.pollCmd(), a.nextCmd(), a.tailCmd(), a.showCmd(), a.clientsCmd(), a.collectCmd(),
 		a.configCmd(), a.healthcheckCmd(), a.versionCmd(), a.upstreamSimCmd(),
 		&cobra.Command{Use: "exit-codes", Short: "What exit codes mean", Long: exitCodesHelp},
 	)

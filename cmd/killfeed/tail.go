@@ -23,6 +23,7 @@ type tailing struct {
 	updates         bool
 	backfill        bool
 	limit           int
+	selection
 	output
 }
 
@@ -58,7 +59,8 @@ comparable, what is missing as 0. When a template prints nothing for an event th
 
 Interrupted, tail ends cleanly: with 0, or with 130 when --limit was given and not reached.`,
 		Example: `  killfeed tail
-  killfeed tail --system 30000142,30002187 --since 1h
+  killfeed tail --system Jita,30002187 --since 1h
+  killfeed tail --topic space:wormhole --filter 'isk>100m;npc=0' --names --json
   killfeed tail --topic label:solo --json | jq .killmail.killmail_id
   killfeed tail --client bot --topic alliance:99003581 --since earliest --backfill
   killfeed tail --template '{{.received_at | time "15:04:05"}} {{.system_id}} {{.killmail.victim.ship_type_id}}'
@@ -74,6 +76,7 @@ Interrupted, tail ends cleanly: with 0, or with 130 when --limit was given and n
 	f.Var(&t.maxAge, "max-age", "pass over killmails that are older than this")
 	f.BoolVar(&t.updates, "updates", false, "also print newer versions of killmails that the log has already")
 	f.BoolVar(&t.backfill, "backfill", false, "also print imported history")
+	t.selection.addFlags(f)
 	t.output.addFlags(f)
 	f.StringVar(&t.template, "template", "", "print each event by this Go `template`")
 	return a.command(c, clientSettings, func(ctx context.Context, _ []string) error {
@@ -92,6 +95,9 @@ func (a *app) tail(ctx context.Context, t *tailing, limited bool) error {
 	show, err := a.newPrinter(t.output)
 	if err != nil {
 		return err
+	}
+	if t.names || show.names {
+		query.Set("names", "1")
 	}
 	server, err := a.newClient()
 	if err != nil {
@@ -131,6 +137,12 @@ func (t *tailing) query(now time.Time) (query url.Values, topics []string, err e
 	}
 	if t.backfill {
 		query.Set("backfill", "1")
+	}
+	if t.filter != "" {
+		query.Set("filter", t.filter)
+	}
+	if t.fields != "" {
+		query.Set("fields", t.fields)
 	}
 	return query, topics, nil
 }

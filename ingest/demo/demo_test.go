@@ -180,13 +180,13 @@ func (w *world) people(k *killfeed.Killmail, m *mail, died map[uint32]*mail) err
 	if hull.CategoryID == 0 {
 		return fmt.Errorf("victim is a %d %q, which cannot be lost", v.ShipTypeID, hull.Name)
 	}
-	want := []killfeed.Topic{killfeed.System(m.SolarSystemID), {Kind: killfeed.KindShip, ID: v.ShipTypeID},
-		{Kind: killfeed.KindCorporation, ID: v.CorporationID}}
+	want := []killfeed.Topic{killfeed.System(m.SolarSystemID), {Kind: killfeed.KindShip | killfeed.RoleLoss, ID: v.ShipTypeID},
+		{Kind: killfeed.KindCorporation | killfeed.RoleLoss, ID: v.CorporationID}}
 	if v.CharacterID != 0 {
 		if err := member(v.CharacterID, v.CorporationID, v.AllianceID); err != nil {
 			return err
 		}
-		want = append(want, killfeed.Topic{Kind: killfeed.KindCharacter, ID: v.CharacterID})
+		want = append(want, killfeed.Topic{Kind: killfeed.KindCharacter | killfeed.RoleLoss, ID: v.CharacterID})
 	} else if hull.CategoryID == 6 {
 		return fmt.Errorf("a ship is lost without a pilot")
 	}
@@ -198,7 +198,7 @@ func (w *world) people(k *killfeed.Killmail, m *mail, died map[uint32]*mail) err
 		if _, ok := w.types[a.ShipTypeID]; !ok {
 			return fmt.Errorf("attacker flies unknown %d", a.ShipTypeID)
 		}
-		want = append(want, killfeed.Topic{Kind: killfeed.KindShip, ID: a.ShipTypeID})
+		want = append(want, killfeed.Topic{Kind: killfeed.KindShip | killfeed.RoleKill, ID: a.ShipTypeID})
 		if a.CharacterID == 0 {
 			if (a.FactionID == 0) == (a.CorporationID == 0) || a.Security != 0 || a.WeaponTypeID != 0 {
 				return fmt.Errorf("NPC %+v has not one of faction and corporation", a)
@@ -225,7 +225,7 @@ func (w *world) people(k *killfeed.Killmail, m *mail, died map[uint32]*mail) err
 			m.KillmailTime.After(d.KillmailTime) && m.KillmailTime.Before(d.KillmailTime.Add(time.Minute)) {
 			return fmt.Errorf("pilot %d attacks and has died in killmail %d", a.CharacterID, d.KillmailID)
 		}
-		want = append(want, killfeed.Topic{Kind: killfeed.KindCharacter, ID: a.CharacterID})
+		want = append(want, killfeed.Topic{Kind: killfeed.KindCharacter | killfeed.RoleKill, ID: a.CharacterID})
 	}
 	if v.ShipTypeID == 670 { // a pod comes out of a ship
 		d := died[v.CharacterID]

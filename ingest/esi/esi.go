@@ -1,11 +1,12 @@
-// Package esi fetches the bodies of killmails from ESI, EVE Online's public API.
+// Package esi fetches the bodies of killmails from ESI, EVE Online's public API, and beside them what else is asked of it.
 //
 // # What it guarantees
 //
 // A body that is returned is the killmail that was asked for: its id is right, and its hash where it can be computed. ESI's
 // limits are kept by the account of this Client, so all that fetch behind one address should share one: the tokens of the
 // bucket are not overspent and some are left to others, Retry-After is obeyed, and the fetching stops before the limit of
-// errors is reached.
+// errors is reached. What is not a killmail is asked for aside: one request at a time, not often, behind killmails that wait, and
+// not at all while the errors allowed are half used up.
 //
 // What ESI says of a pair of id and hash is final: after a *RefusedError it is not asked again. What ESI cannot answer at the moment is
 // asked again with growing waits, for as long as Config.Patience.
@@ -95,6 +96,8 @@ type Client struct {
 	log         *slog.Logger
 	http        *upstream.Client
 	limits      *limits
+	killmails   bucket
+	asides      [routes]bucket
 }
 
 // New makes a Client that asks by client, which must send Header, and whose rate should be the default one or higher.
@@ -118,10 +121,15 @@ func New(client *upstream.Client, c Config) (*Client, error) {
 	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
 		return nil, fmt.Errorf("number of requests to ESI at a time %d is not accepted: want 1 to %d", c.Concurrency, maxConcurrency)
 	}
-	return &Client{
+	made := &Client{
 		base: strings.TrimRight(c.URL, "/"), patience: c.Patience, concurrency: c.Concurrency, log: c.Logger, http: client,
-		limits: newLimits(c.Concurrency, every),
-	}, nil
+		limits: newLimits(every), killmails: bucket{slots: make(chan struct{}, c.Concurrency)},
+	}
+	one := make(chan struct{}, 1)
+	for i := range made.asides {
+		made.asides[i] = bucket{slots: one, aside: true}
+	}
+	return made, nil
 }
 
 // Concurrency is how many calls can make progress at a time.
@@ -191,23 +199,23 @@ func (c *Client) fetch(ctx context.Context, it Item) ([]byte, *killfeed.Killmail
 
 // try asks once.
 func (c *Client) try(ctx context.Context, address string, it Item) ([]byte, *killfeed.Killmail, error) {
-	if err := c.limits.begin(ctx); err != nil {
+	if err := c.limits.begin(ctx, &c.killmails); err != nil {
 		return nil, nil, err
 	}
 	answer, err := c.http.Get(ctx, address, maxBody)
 	if err != nil {
 		e, ok := errors.AsType[*upstream.Error](err)
 		if !ok {
-			c.limits.end(0, nil)
+			c.limits.end(&c.killmails, 0, nil)
 			return nil, nil, err
 		}
-		c.limits.end(e.Status, e.Header)
+		c.limits.end(&c.killmails, e.Status, e.Header)
 		if final(e) {
 			return nil, nil, &RefusedError{ID: it.ID, Hash: it.Hash, Status: e.Status, Text: string(e.Body)}
 		}
 		return nil, nil, err
 	}
-	c.limits.end(http.StatusOK, answer.Header)
+	c.limits.end(&c.killmails, http.StatusOK, answer.Header)
 	k, err := it.join(answer.Body)
 	if err != nil {
 		c.log.Warn("ESI's answer is not the killmail that was asked for; it is asked again", "killmail_id", it.ID, "err", err)

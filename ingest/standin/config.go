@@ -35,12 +35,19 @@ type Config struct {
 	// 0 answers all. (The true limit is said to be 15 or 20.)
 	R2Z2PerSecond int
 
-	ESI    ESIConfig
+	ESI ESIConfig
+	// Named is what ESI knows of characters, corporations and so on; false: there is no such id. nil means MadeUp. It is called by
+	// several goroutines at a time.
+	Named  func(id uint32) (Named, bool)
 	RedisQ RedisQConfig
 
 	// ArchiveDir is the directory with EVE Ref's day archives, killmails-YYYY-MM-DD.tar.bz2, in it or in directories of the
 	// year's name. Empty: there are none. (Go cannot write bzip2, so they cannot be made of Mails.)
 	ArchiveDir string
+
+	// StaticData are files with CCP's archives of static data, in the order of their builds; the last is the latest. Each has
+	// its build number in it.
+	StaticData []string
 
 	// Faults are switched on from the start.
 	Faults Faults
@@ -107,7 +114,7 @@ type ESIConfig struct {
 type ESILimit int
 
 const (
-	// LimitTokens is the present one: a bucket of tokens for the killmail route. An answer of 2xx costs 2, 3xx 1, 4xx 5, 5xx
+	// LimitTokens is the present one: a bucket of tokens for killmails, one for names and one for the rest. An answer of 2xx costs 2, 3xx 1, 4xx 5, 5xx
 	// and 429 nothing; with an empty bucket it is 429 with Retry-After. The headers are X-Ratelimit-*.
 	LimitTokens ESILimit = iota
 	// LimitErrors is the old one: after so many errors in a minute every ESI route answers 420 until the minute is over. The
@@ -167,6 +174,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ESI.Errors == 0 {
 		c.ESI.Errors = 100
+	}
+	if c.Named == nil {
+		c.Named = MadeUp
 	}
 	if c.Clock == nil {
 		c.Clock = systemClock{}

@@ -40,10 +40,13 @@ func TestControl(t *testing.T) {
         "history",
         "totals",
         "esi",
+        "names",
+        "details",
         "listen",
         "object",
         "socket",
         "archive",
+        "static",
         "other"
       ],
       "for": "1m30s",

@@ -1,6 +1,6 @@
 // Package standin serves what killfeed's upstreams serve, from killmails that it is given: zKillboard's R2Z2 files and history,
-// its RedisQ and its websocket, ESI's killmail route, and EVE Ref's archives. It is for tests, for development without a
-// network, and for seeing how a client takes it when an upstream misbehaves.
+// its RedisQ and its websocket, ESI's killmails and names, EVE Ref's archives, and CCP's static data (from archives of it). It is for
+// tests, for development without a network, and for seeing how a client takes it when an upstream misbehaves.
 //
 // # What it promises
 //
@@ -25,7 +25,7 @@
 // # What it is not
 //
 // It is no copy of those services' insides, and it makes no claim on what is not known of them: the true limits of R2Z2, how
-// long its files stay, and the bodies of error pages are chosen here. There are no accounts, no /universe/names, no filters
+// long its files stay, and the bodies of error pages are chosen here. There are no accounts, no filters
 // for RedisQ, and no channels for regions, constellations and ship groups, which need static data. All callers are one: rates
 // and tokens are not kept by address. It keeps every killmail for as long as it lives. It trusts who reaches it, the control
 // endpoint included, so it belongs on the loopback interface.
@@ -42,9 +42,12 @@
 //	/ephemeral/sequence.json  /ephemeral/{seq}.json                       R2Z2
 //	/history/{YYYYMMDD}.json  /history/raw/{YYYYMMDD}.json  /history/totals.json
 //	/killmails/{id}/{hash}/   also behind /latest and /v1                 ESI
+//	/universe/names/  /corporations/{id}/  /alliances/{id}/  /universe/systems/{id}/  /universe/constellations/{id}/
 //	/listen.php  /object.php                                              RedisQ
 //	/websocket/                                                           zKillboard's websocket
 //	/killmails/totals.json  /killmails/{YYYY}/  /killmails/{YYYY}/killmails-{YYYY-MM-DD}.tar.bz2 (.md5)   EVE Ref
+//	/static-data/tranquility/latest.jsonl  /static-data/tranquility/eve-online-static-data-{build}-jsonl.zip
+//	/static-data/eve-online-static-data-latest-jsonl.zip                  CCP's static data
 //	/standin/stats  /standin/control  /standin/files                      its own: see control.go
 //
 // Time comes from Config.Clock, by default from package time, whose clock is false inside a bubble of testing/synctest. Real

@@ -24,21 +24,35 @@ type ESIStats struct {
 	Refused int64 `json:"refused"`
 	// Errors counts answers that the limit of errors counts.
 	Errors int64 `json:"errors"`
+	// NamesAsked counts ids whose names were asked for, NamesTold those that were answered, and NamesAgain those of them that had
+	// been answered before.
+	NamesAsked int64 `json:"names_asked"`
+	NamesTold  int64 `json:"names_told"`
+	NamesAgain int64 `json:"names_told_again"`
 	// NoCompatibilityDate counts requests without X-Compatibility-Date, which get the oldest version.
 	NoCompatibilityDate int64 `json:"no_compatibility_date"`
 }
 
-// esiLimiter keeps ESI's accounts. All callers have one bucket.
+// esiLimiter keeps ESI's accounts. All callers have one bucket for each kind of request.
 type esiLimiter struct {
 	config ESIConfig
 
-	mu    sync.Mutex // guards the rest
-	spent []expense  // in the last window, in order
-	used  int        // their sum
+	mu      sync.Mutex // guards the rest
+	buckets map[Kind]*bucket
+	told    map[uint32]bool // ids whose names were answered
 	// minute is the one in which errors were made.
 	minute time.Time
 	errors int
 	stats  ESIStats
+}
+
+func newESILimiter(c ESIConfig) *esiLimiter {
+	return &esiLimiter{config: c, buckets: map[Kind]*bucket{}, told: map[uint32]bool{}}
+}
+
+type bucket struct {
+	spent []expense // in the last window, in order
+	used  int       // their sum
 }
 
 type expense struct {
@@ -60,40 +74,45 @@ func tokens(status int) int {
 }
 
 // settle accounts for an answer: it adds the headers and, where the limit is reached, makes it a refusal.
-func (l *esiLimiter) settle(now time.Time, a answer) answer {
+func (l *esiLimiter) settle(now time.Time, kind Kind, a answer) answer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch l.config.Limit {
 	case LimitTokens:
-		return l.settleTokens(now, a)
+		return l.settleTokens(now, kind, a)
 	case LimitErrors:
 		return l.settleErrors(now, a)
 	}
 	return a
 }
 
-func (l *esiLimiter) settleTokens(now time.Time, a answer) answer {
-	for len(l.spent) > 0 && now.Sub(l.spent[0].at) >= l.config.Window {
-		l.used -= l.spent[0].tokens
-		l.spent = l.spent[1:]
+func (l *esiLimiter) settleTokens(now time.Time, kind Kind, a answer) answer {
+	b := of(l.buckets, kind)
+	for len(b.spent) > 0 && now.Sub(b.spent[0].at) >= l.config.Window {
+		b.used -= b.spent[0].tokens
+		b.spent = b.spent[1:]
 	}
-	cost, remaining := tokens(a.status), l.config.Tokens-l.used
+	cost, remaining := tokens(a.status), l.config.Tokens-b.used
 	if remaining <= 0 {
 		l.stats.Overspent += int64(cost)
 		l.stats.Refused++
-		back := l.spent[0].at.Add(l.config.Window).Sub(now)
+		back := b.spent[0].at.Add(l.config.Window).Sub(now)
 		a, cost = esiError(http.StatusTooManyRequests, "Too many requests"), 0
 		a.header.Set("Retry-After", seconds(back))
 	} else if cost > 0 {
 		l.stats.Overspent += int64(max(0, cost-remaining))
 		l.stats.Spent += int64(cost)
-		l.spent = append(l.spent, expense{now, cost})
-		l.used += cost
-		l.stats.MostUsed = max(l.stats.MostUsed, l.used)
+		b.spent = append(b.spent, expense{now, cost})
+		b.used += cost
+		l.stats.MostUsed = max(l.stats.MostUsed, b.used)
 	}
-	a.header.Set("X-Ratelimit-Group", "killmail")
+	group := string(kind)
+	if kind == KindESI {
+		group = "killmail"
+	}
+	a.header.Set("X-Ratelimit-Group", group)
 	a.header.Set("X-Ratelimit-Limit", fmt.Sprintf("%d/%dm", l.config.Tokens, l.config.Window/time.Minute))
-	a.header.Set("X-Ratelimit-Remaining", strconv.Itoa(max(0, l.config.Tokens-l.used)))
+	a.header.Set("X-Ratelimit-Remaining", strconv.Itoa(max(0, l.config.Tokens-b.used)))
 	a.header.Set("X-Ratelimit-Used", strconv.Itoa(cost))
 	return a
 }
@@ -148,7 +167,27 @@ func (l *esiLimiter) read() ESIStats {
 func (l *esiLimiter) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stats = ESIStats{MostUsed: l.used}
+	l.stats = ESIStats{}
+	for _, b := range l.buckets {
+		l.stats.MostUsed = max(l.stats.MostUsed, b.used)
+	}
+}
+
+// asked counts names that were asked for and, unless one of them is not known, told.
+func (l *esiLimiter) asked(ids []uint32, told bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.NamesAsked += int64(len(ids))
+	if !told {
+		return
+	}
+	l.stats.NamesTold += int64(len(ids))
+	for _, id := range ids {
+		if l.told[id] {
+			l.stats.NamesAgain++
+		}
+		l.told[id] = true
+	}
 }
 
 func esiError(status int, text string) answer {

@@ -37,19 +37,23 @@ const (
 	TooMany Fault = "too_many"
 	// ServerError is Status; 0 means one of 500, 502, 503 and 504.
 	ServerError Fault = "server_error"
-	// NotFound is a 404 for what is there. It strikes files and the pointer.
+	// NotFound is a 404 for what is there. It strikes files and the pointer, and what else Kinds says.
 	NotFound Fault = "not_found"
 	// HTML is a page in HTML with the status 200.
 	HTML Fault = "html"
 )
 
-// Faults that strike answers. Several may strike the same one, but only the first of the last four.
+// Faults that strike answers. Several may strike the same one, but only the first of the last five.
 const (
 	// Stale: the answer is what it was For ago (10 min): an old pointer, a file before it was written again, a 404 for what is
-	// there by now. It strikes all of R2Z2.
+	// there by now. It strikes all of R2Z2. Static data is what it was before its latest build.
 	Stale Fault = "stale"
+	// Slow: the body comes in eight pieces, For apart (1 s). It strikes static data and ESI.
+	Slow Fault = "slow"
 	// Skew: the clock that writes the Date header and uploaded_at is wrong by For (5 min); negative is behind.
 	Skew Fault = "skew"
+	// WrongNames: names are answered with those of ids that nobody asked about, and with some that cannot be shown.
+	WrongNames Fault = "wrong_names"
 	// WrongSequence: a number is answered with the file of another one, or at least with another sequence_id.
 	WrongSequence Fault = "wrong_sequence"
 	// InvalidJSON: the body has a byte in it that makes it no JSON.
@@ -71,7 +75,7 @@ const (
 
 // refusals and damages are the order in which faults of these sorts are tried.
 func refusals() []Fault { return []Fault{Hang, Forbidden, TooMany, ServerError, NotFound, HTML} }
-func damages() []Fault  { return []Fault{WrongSequence, InvalidJSON, Truncated, Cut} }
+func damages() []Fault  { return []Fault{WrongNames, WrongSequence, InvalidJSON, Truncated, Cut} }
 
 // Faults are the faults that are switched on.
 type Faults map[Fault]Strike
@@ -156,9 +160,13 @@ func (s Strike) armed(fault Fault) (Strike, error) {
 	case NotFound:
 		kinds = []Kind{KindFile, KindPointer}
 	case Stale:
-		kinds, during = []Kind{KindFile, KindPointer, KindHistory, KindTotals}, 10*time.Minute
+		kinds, during = []Kind{KindFile, KindPointer, KindHistory, KindTotals, KindStatic}, 10*time.Minute
+	case Slow:
+		kinds, during = []Kind{KindStatic, KindESI, KindNames, KindDetails}, time.Second
 	case Skew:
 		kinds, during = allKinds(), 5*time.Minute
+	case WrongNames:
+		kinds = []Kind{KindNames}
 	case WrongSequence:
 		kinds = []Kind{KindFile}
 	case InvalidJSON, Truncated, Cut:
@@ -310,8 +318,9 @@ type verdict struct {
 	refuse      Fault // empty: not
 	strike      Strike
 	stale, skew time.Duration
-	draw        uint64 // for choices of the fault's own
-	key, try    uint64 // the path and how many requests it has had before
+	slow        time.Duration // between pieces
+	draw        uint64        // for choices of the fault's own
+	key, try    uint64        // the path and how many requests it has had before
 }
 
 // request decides how a request for a path fares.
@@ -346,6 +355,9 @@ func (b *switchboard) request(kind Kind, path string, number int64, now time.Tim
 	}
 	if s, ok := b.decide(Skew, kind, number, key, try); ok {
 		v.skew = s.For
+	}
+	if s, ok := b.decide(Slow, kind, number, key, try); ok {
+		v.slow = s.For
 	}
 	return v
 }

@@ -16,17 +16,21 @@ const (
 	KindFile    Kind = "file"    // R2Z2's files of one killmail
 	KindHistory Kind = "history" // days, with hashes and raw
 	KindTotals  Kind = "totals"
-	KindESI     Kind = "esi"
+	KindESI     Kind = "esi"     // ESI's killmails
+	KindNames   Kind = "names"   // ESI's names by id
+	KindDetails Kind = "details" // ESI's corporations, alliances, solar systems and constellations
 	KindListen  Kind = "listen"  // RedisQ's listen.php
 	KindObject  Kind = "object"  // RedisQ's object.php
 	KindSocket  Kind = "socket"  // opening a websocket
 	KindArchive Kind = "archive" // everything of EVE Ref
+	KindStatic  Kind = "static"  // CCP's static data
 	KindOther   Kind = "other"   // what is no path of theirs
 )
 
 func allKinds() []Kind {
-	return []Kind{KindPointer, KindFile, KindHistory, KindTotals, KindESI, KindListen, KindObject, KindSocket, KindArchive,
-		KindOther}
+	return []Kind{KindPointer, KindFile, KindHistory, KindTotals, KindESI, KindNames, KindDetails, KindListen,
+		KindObject, KindSocket, KindArchive,
+		KindStatic, KindOther}
 }
 
 // Service is one of the services that the stand-in stands in for, each a host of its own in the world.
@@ -38,6 +42,7 @@ const (
 	ServiceRedisQ  Service = "redisq"
 	ServiceSocket  Service = "websocket"
 	ServiceEVERef  Service = "everef"
+	ServiceStatic  Service = "static_data"
 	ServiceUnknown Service = "unknown"
 )
 
@@ -46,7 +51,7 @@ func (k Kind) Service() Service {
 	switch k {
 	case KindPointer, KindFile, KindHistory, KindTotals:
 		return ServiceR2Z2
-	case KindESI:
+	case KindESI, KindNames, KindDetails:
 		return ServiceESI
 	case KindListen, KindObject:
 		return ServiceRedisQ
@@ -54,6 +59,8 @@ func (k Kind) Service() Service {
 		return ServiceSocket
 	case KindArchive:
 		return ServiceEVERef
+	case KindStatic:
+		return ServiceStatic
 	}
 	return ServiceUnknown
 }
@@ -65,7 +72,8 @@ type request struct {
 	number int64     // of KindFile
 	day    time.Time // of KindHistory
 	raw    bool      // of KindHistory
-	// parts are what follows in the path: id and hash of KindESI, and the path below /killmails/ of KindArchive.
+	// parts are what follows in the path: id and hash of KindESI, what is asked about and its id of KindDetails, the path below /killmails/ of KindArchive, and that below
+	// /static-data/ of KindStatic.
 	parts []string
 	// now is when it came, answered whether its answer has been counted: the recorder's.
 	now      time.Time
@@ -110,6 +118,8 @@ func read(r *http.Request) *request {
 		q.kind = KindObject
 	case is("websocket"), is("websocket", ""):
 		q.kind = KindSocket
+	case is("static-data", "*"), is("static-data", "*", "*"):
+		q.kind, q.parts = KindStatic, parts[1:]
 	default:
 		q.killmails(parts)
 	}
@@ -121,6 +131,9 @@ func (q *request) killmails(parts []string) {
 	if parts[0] == "latest" || parts[0] == "v1" {
 		parts = parts[1:]
 		q.kind = KindESI // or nothing
+	}
+	if q.universe(parts) {
+		return
 	}
 	if len(parts) < 2 || parts[0] != "killmails" {
 		q.kind = KindOther
@@ -141,7 +154,7 @@ func (q *request) killmails(parts []string) {
 // agent is how the caller names itself. ESI lets browsers do so by other ways.
 func (q *request) agent() string {
 	agent := q.UserAgent()
-	if q.kind == KindESI {
+	if q.kind.Service() == ServiceESI {
 		agent = strings.TrimSpace(agent + q.Header.Get("X-User-Agent") + q.URL.Query().Get("user_agent"))
 	}
 	return strings.TrimSpace(agent)

@@ -22,6 +22,7 @@ type Server struct {
 	queues   queues
 	sockets  sockets
 	archives archives
+	static   static
 
 	closing chan struct{} // closed by Close
 	close   sync.Once
@@ -38,9 +39,12 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config: c, faults: newSwitchboard(c.Seed, c.Faults), stats: newRecorder(c.Clock), esi: &esiLimiter{config: c.ESI},
+		config: c, faults: newSwitchboard(c.Seed, c.Faults), stats: newRecorder(c.Clock), esi: newESILimiter(c.ESI),
 		queues: queues{byID: map[string]*queue{}}, sockets: newSockets(), closing: make(chan struct{}),
 		archives: archives{dir: c.ArchiveDir, counts: map[archiveKey]int{}},
+	}
+	if err := s.static.add(c.StaticData...); err != nil {
+		return nil, err
 	}
 	s.feed = newFeed(&c, s.faults, mails)
 	return s, nil
@@ -71,6 +75,7 @@ func (s *Server) Close() {
 func (s *Server) Stats() Stats {
 	stats := s.stats.stats()
 	stats.ESI, stats.Faults = s.esi.read(), s.faults.counts()
+	stats.StaticBytes = s.static.sent.Load()
 	defer s.feed.mu.Unlock()
 	s.feed.lock()
 	stats.Published = len(s.feed.slots)
@@ -86,6 +91,7 @@ func (s *Server) Stats() Stats {
 func (s *Server) ResetStats() {
 	s.stats.reset()
 	s.esi.reset()
+	s.static.sent.Store(0)
 	s.faults.resetCounts()
 }
 
@@ -116,6 +122,10 @@ func (s *Server) Add(mails ...Mail) error {
 	s.feed.add(mails)
 	return nil
 }
+
+// AddStaticData adds archives of static data behind those that are there: the last is the latest from now on. It adds all or, with
+// an error, none.
+func (s *Server) AddStaticData(files ...string) error { return s.static.add(files...) }
 
 // Reupload writes the file of a number again, with more labels. The next file at the head announces it.
 func (s *Server) Reupload(number int64, labels ...string) error {
@@ -165,7 +175,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	q := read(r)
 	inSecond := s.stats.begin(q)
 	defer s.stats.end(q)
-	if q.kind == KindESI {
+	if q.kind.Service() == ServiceESI {
 		s.esi.begin(q)
 	}
 
@@ -186,7 +196,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // nobody is there to get it
 	}
 	if q.kind.Service() == ServiceESI {
-		a = s.esi.settle(s.config.Clock.Now(), a)
+		a = s.esi.settle(s.config.Clock.Now(), q.kind, a)
 	}
 	s.write(w, q, v, a)
 }
@@ -195,9 +205,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 func (s *Server) manners(q *request, inSecond int) (a answer, refused bool) {
 	r2z2 := q.kind.Service() == ServiceR2Z2
 	switch {
-	case q.Method != http.MethodGet && q.Method != http.MethodHead:
-		a = newAnswer(http.StatusMethodNotAllowed, "text/plain; charset=utf-8", []byte("method not allowed\n"))
-		a.header.Set("Allow", "GET, HEAD")
+	case q.kind == KindNames && q.Method != http.MethodPost:
+		a = notAllowed("POST")
+	case q.kind != KindNames && q.Method != http.MethodGet && q.Method != http.MethodHead:
+		a = notAllowed("GET, HEAD")
 	case r2z2 && q.agent() == "":
 		a = plain(http.StatusForbidden)
 	case r2z2 && s.config.R2Z2PerSecond > 0 && inSecond > s.config.R2Z2PerSecond:
@@ -206,6 +217,12 @@ func (s *Server) manners(q *request, inSecond int) (a answer, refused bool) {
 		return a, false
 	}
 	return a, true
+}
+
+func notAllowed(allow string) answer {
+	a := newAnswer(http.StatusMethodNotAllowed, "text/plain; charset=utf-8", []byte("method not allowed\n"))
+	a.header.Set("Allow", allow)
+	return a
 }
 
 // refusal is what a fault answers instead.
@@ -270,6 +287,10 @@ func (s *Server) good(q *request, at time.Time, skew time.Duration) answer {
 		return s.totalsFile(at)
 	case KindESI:
 		return s.killmail(q)
+	case KindNames:
+		return s.names(q)
+	case KindDetails:
+		return s.details(q)
 	case KindListen:
 		return s.listen(q)
 	case KindObject:
@@ -282,6 +303,8 @@ func (s *Server) good(q *request, at time.Time, skew time.Duration) answer {
 			return newAnswer(http.StatusInternalServerError, "text/plain; charset=utf-8", []byte(err.Error()+"\n"))
 		}
 		return a
+	case KindStatic:
+		return s.static.serve(q, at.Before(q.now))
 	}
 	return notFound()
 }
@@ -289,10 +312,13 @@ func (s *Server) good(q *request, at time.Time, skew time.Duration) answer {
 // write sends an answer, or what faults leave of it.
 func (s *Server) write(w http.ResponseWriter, q *request, v verdict, a answer) {
 	cut := false
-	if v.refuse == "" && a.status == http.StatusOK && len(a.body) > 1 {
+	good := a.status == http.StatusOK || a.status == http.StatusPartialContent
+	if v.refuse == "" && good && len(a.body) > 1 {
 		switch s.faults.damage(q.kind, q.number, v) {
 		case WrongSequence:
 			a = s.wrongFile(q.number, q.now.Add(-v.stale), v.skew)
+		case WrongNames:
+			a.body = wrongNames()
 		case InvalidJSON:
 			a.body = slices.Insert(slices.Clone(a.body), len(a.body)/2, 0x01) // no JSON has it, in a text or outside
 		case Truncated:
@@ -323,12 +349,47 @@ func (s *Server) write(w http.ResponseWriter, q *request, v verdict, a answer) {
 	if q.Method == http.MethodHead {
 		return
 	}
+	body := a.body
 	if cut {
-		w.Write(a.body[:len(a.body)/2])
+		body = body[:len(body)/2]
+	}
+	var pause time.Duration
+	if good && v.refuse == "" {
+		pause = v.slow
+	}
+	s.send(w, q, body, pause)
+	if cut {
 		http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
-	w.Write(a.body) // an error means that the client has left
+}
+
+// send writes a body, at once or, with a pause, in eight pieces so far apart. An error means that the client has left.
+func (s *Server) send(w http.ResponseWriter, q *request, body []byte, pause time.Duration) {
+	size := len(body)
+	if pause > 0 {
+		size = len(body)/8 + 1
+	}
+	for len(body) > 0 {
+		n, err := w.Write(body[:min(size, len(body))])
+		if q.kind == KindStatic {
+			s.static.sent.Add(int64(n))
+		}
+		if body = body[n:]; err != nil || len(body) == 0 {
+			return
+		}
+		http.NewResponseController(w).Flush()
+		fired, stop := s.config.Clock.Timer(pause)
+		select {
+		case <-fired:
+		case <-q.Context().Done():
+			stop()
+			return
+		case <-s.closing:
+			stop()
+			panic(http.ErrAbortHandler)
+		}
+	}
 }
 
 func packedWithGzip(data []byte) []byte {

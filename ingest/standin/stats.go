@@ -30,7 +30,8 @@ type Stats struct {
 	// on their way already count too: a client with several at a time shows small gaps without being impolite.
 	After403 Gap `json:"after_403"`
 	After429 Gap `json:"after_429"`
-	// BeforeRetryAfter counts requests to a service that came before the time that its latest Retry-After asked for was over.
+	// BeforeRetryAfter counts requests to a service that came before the time that its latest Retry-After asked for was over. In ESI
+	// each kind of requests is one by itself, as the buckets are.
 	BeforeRetryAfter int64 `json:"before_retry_after"`
 
 	// NoUserAgent counts requests with no or a blank User-Agent, NoContact those whose User-Agent has neither a mail address
@@ -42,6 +43,8 @@ type Stats struct {
 	ESI ESIStats `json:"esi"`
 	// SocketMessages counts what was sent over websockets.
 	SocketMessages int64 `json:"socket_messages"`
+	// StaticBytes counts the bytes of bodies that were sent of static data.
+	StaticBytes int64 `json:"static_bytes,omitempty"`
 	// Faults counts how often each fault has struck. A fault that another one hid does not count.
 	Faults map[Fault]int64 `json:"faults"`
 	// Untracked counts 404s of numbers that After404 does not know of, because a million others wait.
@@ -129,9 +132,10 @@ type recorder struct {
 	messages  int64
 	untracked int64
 	// missed is when a number was last answered with 404, if nobody has asked for it again; refused and busy when a service
-	// last said 403 and 429; retry until when it asked to be left alone.
-	missed              map[int64]time.Time
-	refused, busy, wait map[Service]time.Time
+	// last said 403 and 429; wait until when it asked to be left alone, ESI for each of its kinds of requests.
+	missed        map[int64]time.Time
+	refused, busy map[Service]time.Time
+	wait          map[lane]time.Time
 }
 
 func newRecorder(clock Clock) *recorder {
@@ -154,7 +158,17 @@ func (r *recorder) reset() {
 	r.after404, r.after403, r.after429 = Gap{}, Gap{}, Gap{}
 	r.early, r.nameless, r.uncalled, r.messages, r.untracked = 0, 0, 0, 0, 0
 	r.missed = map[int64]time.Time{}
-	r.refused, r.busy, r.wait = map[Service]time.Time{}, map[Service]time.Time{}, map[Service]time.Time{}
+	r.refused, r.busy, r.wait = map[Service]time.Time{}, map[Service]time.Time{}, map[lane]time.Time{}
+}
+
+// lane is what a Retry-After holds for.
+type lane string
+
+func (k Kind) lane() lane {
+	if service := k.Service(); service != ServiceESI {
+		return lane(service)
+	}
+	return lane(k)
 }
 
 // begin counts a request that has come. It sets q.now, and returns how many the service has had in the last second.
@@ -188,7 +202,7 @@ func (r *recorder) begin(q *request) (inSecond int) {
 		r.after429.add(now.Sub(at), 0)
 		delete(r.busy, service)
 	}
-	if now.Before(r.wait[service]) {
+	if now.Before(r.wait[q.kind.lane()]) {
 		r.early++
 	}
 	return inSecond
@@ -218,7 +232,7 @@ func (r *recorder) answered(q *request, status int, retryAfter time.Duration) {
 	case http.StatusTooManyRequests, statusErrorLimited:
 		r.busy[service] = now
 		if retryAfter > 0 {
-			r.wait[service] = now.Add(retryAfter)
+			r.wait[q.kind.lane()] = now.Add(retryAfter)
 		}
 	}
 }

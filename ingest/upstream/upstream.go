@@ -266,12 +266,24 @@ func (c *Client) Get(ctx context.Context, address string, limit int64) (*Answer,
 	return c.Ask(ctx, address, limit)
 }
 
+// Post is Get for a question that is JSON itself. The rate is the same; a redirect may lose the question.
+func (c *Client) Post(ctx context.Context, address string, question []byte, limit int64) (*Answer, error) {
+	if err := c.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return c.ask(ctx, address, question, limit)
+}
+
 // Ask is Get for a caller that has called Wait itself.
 func (c *Client) Ask(ctx context.Context, address string, limit int64) (*Answer, error) {
+	return c.ask(ctx, address, nil, limit)
+}
+
+func (c *Client) ask(ctx context.Context, address string, question []byte, limit int64) (*Answer, error) {
 	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	res, body, err := c.send(ctx, address)
+	res, body, err := c.send(ctx, address, question)
 	if err != nil {
 		if parent.Err() != nil {
 			return nil, context.Cause(parent)
@@ -315,7 +327,7 @@ func (c *Client) Open(ctx context.Context, address string, limit int64) (stream 
 	parent := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	watchdog := time.AfterFunc(c.timeout, func() { cancel(errStalled) })
-	res, body, err := c.send(ctx, address)
+	res, body, err := c.send(ctx, address, nil)
 	watchdog.Stop() // it runs while something is waited for, and not while the caller works on what came
 	if err != nil {
 		cancel(nil)
@@ -367,14 +379,22 @@ func (s *streamed) Close() error {
 	return s.closer.Close()
 }
 
-// send sends a request. Without an error the answer is a 200, its body not read, and body reads it unpacked.
-func (c *Client) send(ctx context.Context, address string) (res *http.Response, body io.Reader, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+// send sends a request, a GET unless there is a question. Without an error the answer is a 200, its body not read, and body reads
+// it unpacked.
+func (c *Client) send(ctx context.Context, address string, question []byte) (res *http.Response, body io.Reader, err error) {
+	method, asked := http.MethodGet, io.Reader(nil)
+	if question != nil {
+		method, asked = http.MethodPost, bytes.NewReader(question)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, asked)
 	if err != nil {
 		return nil, nil, fmt.Errorf("address %.100q: %w", address, err)
 	}
 	for name, values := range c.header {
 		req.Header[name] = values
+	}
+	if question != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("User-Agent", c.agent)
 	req.Header.Set("Accept-Encoding", "gzip")

@@ -1,0 +1,133 @@
+package names
+
+import "container/list"
+
+// sort is why something is asked for, the most urgent first.
+type sort uint8
+
+const (
+	// asked: somebody wants the name.
+	asked sort = iota
+	// ahead: somebody may soon.
+	ahead
+	// details: a ticker, or where a system or constellation lies.
+	details
+	// stale: a name that is old.
+	stale
+	// again: there was no such id a day ago.
+	again
+	sorts = iota
+)
+
+// line is ids that wait, each once, first come first served, and no more of them than there may be. The Book's mutex guards it.
+type line struct {
+	most  int
+	order *list.List
+	at    map[uint32]*list.Element
+}
+
+func newLine(most int) line { return line{most, list.New(), map[uint32]*list.Element{}} }
+
+func (l *line) len() int           { return l.order.Len() }
+func (l *line) full() bool         { return l.order.Len() >= l.most }
+func (l *line) has(id uint32) bool { return l.at[id] != nil }
+func (l *line) remove(id uint32) {
+	if e := l.at[id]; e != nil {
+		l.order.Remove(e)
+		delete(l.at, id)
+	}
+}
+
+// add puts an id at the end.
+func (l *line) add(id uint32) {
+	if !l.has(id) {
+		l.at[id] = l.order.PushBack(id)
+	}
+}
+
+// take takes up to n from the front.
+func (l *line) take(dst []uint32, n int) []uint32 {
+	for ; n > 0 && l.order.Len() > 0; n-- {
+		id := l.order.Remove(l.order.Front()).(uint32)
+		delete(l.at, id)
+		dst = append(dst, id)
+	}
+	return dst
+}
+
+// queued tells whether the name of an id is asked for already. The caller holds b.mu.
+func (b *Book) queued(id uint32) bool {
+	if _, ok := b.flying[id]; ok {
+		return true
+	}
+	for s := range b.lines {
+		if sort(s) != details && b.lines[s].has(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// want has an id asked for, or asked for sooner. The caller holds b.mu.
+func (b *Book) want(id uint32, why sort) {
+	l := &b.lines[why]
+	if _, flies := b.flying[id]; flies && why != details || l.has(id) {
+		return
+	}
+	before := -1 // in which line it is
+	if why != details {
+		for s := range b.lines {
+			if sort(s) == details || !b.lines[s].has(id) {
+				continue
+			}
+			if sort(s) < why {
+				return
+			}
+			before = s
+		}
+	}
+	if l.full() {
+		if before < 0 {
+			b.status.Dropped++
+		}
+		return
+	}
+	if before >= 0 {
+		b.lines[before].remove(id)
+	}
+	l.add(id)
+	ring(b.wake)
+}
+
+// takeNames takes up to n ids whose names are wanted most; none when tickers and places are wanted more. The caller holds b.mu.
+func (b *Book) takeNames(n int) []uint32 {
+	var ids []uint32
+	take := func(why sort) {
+		from := len(ids)
+		ids = b.lines[why].take(ids, n-len(ids))
+		for _, id := range ids[from:] {
+			b.flying[id] = why
+		}
+	}
+	take(asked)
+	take(ahead)
+	if len(ids) > 0 || b.lines[details].len() > 0 {
+		return ids
+	}
+	// These are not mixed: what there was none of makes ESI refuse all that it is asked with.
+	if take(stale); len(ids) == 0 {
+		take(again)
+	}
+	return ids
+}
+
+// putBack returns ids that nothing was learned of to the end of their lines, also beyond what there may be: they were counted.
+// The caller holds b.mu.
+func (b *Book) putBack(ids []uint32) {
+	for _, id := range ids {
+		if why, ok := b.flying[id]; ok {
+			delete(b.flying, id)
+			b.lines[why].add(id)
+		}
+	}
+}
