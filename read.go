@@ -15,7 +15,7 @@ const (
 	MaxAnswerBytes = 16 << 20
 	// maxPassed bounds the events that one read passes over.
 	maxPassed = 100_000
-	// maxSifted and maxSiftedBytes bound the killmails that one read looks into for its filter: some 100 ms.
+	// maxSifted and maxSiftedBytes bound the killmails that one read looks into for its filter: some 150 ms.
 	maxSifted      = 20_000
 	maxSiftedBytes = 48 << 20
 	// maxStored bounds what the topics of one read stand for.

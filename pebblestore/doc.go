@@ -23,6 +23,7 @@
 // of its events, for each event what can be told without reading it (24 bytes), and the newest events whole. Idle polls and
 // the search for the next event of systems therefore never touch the engine; a payload is one point read.
 //
-// The index of participants, by whether they lost or killed, and of labels is derived from the log. It is kept in memory for the newest events and written
-// behind in chunks, off the commit path; what a crash cost of it is made again from the log at open.
+// The index of participants, by whether they lost or killed, and of labels is derived from the log. It is kept in memory for
+// the newest events and written behind in chunks, off the commit path; what a crash cost of it is made again from the log at
+// open.
 package pebblestore

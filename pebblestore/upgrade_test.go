@@ -215,12 +215,15 @@ func TestFormat1(t *testing.T) {
 	}
 	verifyFormat1(t, s)
 
-	k, err := killfeed.ParseItem([]byte(`{"killmail_id":7,"solar_system_id":1,"victim":{"ship_type_id":9},"attackers":[{"ship_type_id":9}]}`))
+	k, err := killfeed.ParseItem([]byte(
+		`{"killmail_id":7,"solar_system_id":1,"victim":{"ship_type_id":9},"attackers":[{"ship_type_id":9}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	st := s.State()
-	e := killfeed.Event{ID: st.Head + 1, SystemID: 1, ReceivedAt: st.LastReceived, Killmail: k.JSON, KillmailID: 7, MirrorSeq: st.MirrorSeq + 1}
+	e := killfeed.Event{
+		ID: st.Head + 1, SystemID: 1, ReceivedAt: st.LastReceived, Killmail: k.JSON, KillmailID: 7, MirrorSeq: st.MirrorSeq + 1,
+	}
 	if err := s.Commit(&killfeed.Batch{Events: []killfeed.NewEvent{
 		{Event: e, Topics: k.Topics, Known: killfeed.Known{First: e.ID, Latest: e.ID, Digest: k.Digest}},
 	}}); err != nil {
@@ -251,7 +254,8 @@ func TestFormat1ReadOnly(t *testing.T) {
 	if s.index.indexed == 0 || s.index.indexed == format1Head {
 		t.Errorf("chunks are there up to event %d of %d: the data tests too little", s.index.indexed, format1Head)
 	}
-	q := killfeed.Query{Through: format1Head, Max: 1, Positions: []killfeed.Position{{Topic: killfeed.Topic{Kind: killfeed.KindShip | killfeed.RoleKill, ID: 587}}}}
+	kills := killfeed.Position{Topic: killfeed.Topic{Kind: killfeed.KindShip | killfeed.RoleKill, ID: 587}}
+	q := killfeed.Query{Through: format1Head, Max: 1, Positions: []killfeed.Position{kills}}
 	if found, err := s.Find(nil, q); err == nil {
 		t.Errorf("kills are found without an index of them: %v", found)
 	}

@@ -38,7 +38,13 @@ func (l *load) make(n int) (mails []*mail) {
 	defer l.mu.Unlock()
 	for range n {
 		m := l.maker.NextMail()
-		topics := slices.DeleteFunc(m.Topics(), func(t killfeed.Topic) bool { return !l.world.asked[t] })
+		topics := m.Topics()
+		for _, t := range topics { // who took part is asked for without a role as well
+			if t.Kind.Role() != 0 {
+				topics = append(topics, killfeed.Topic{Kind: t.Kind.Base(), ID: t.ID})
+			}
+		}
+		topics = slices.DeleteFunc(topics, func(t killfeed.Topic) bool { return !l.world.asked[t] })
 		one := l.world.oracle.add(m.System, slices.Clip(slices.Clone(topics)), m.AppendJSON(nil))
 		if one == nil {
 			break

@@ -184,6 +184,7 @@ func people(rnd *rand.Rand, n int) []killfeed.Topic {
 		case 2:
 			t = killfeed.Topic{Kind: killfeed.KindCharacter, ID: 90_000_000 + rnd.Uint32N(1<<20)}
 		}
+		t.Kind |= [...]killfeed.TopicKind{0, 0, killfeed.RoleLoss, killfeed.RoleKill}[rnd.IntN(4)]
 		topics = append(topics, t)
 	}
 	return topics
