@@ -366,3 +366,7 @@ func (w *window) count(ctx context.Context, add func(uint32, EventID)) error {
 	}
 	return nil
 }
+
+// Mirrored returns the event that raised the running count of killmails to seq: one that came first-time and without the
+// backfill mark. 0 when there is none, or it is not kept.
+func (f *Feed) Mirrored(seq uint64) EventID { return f.store.Mirrored(seq) }

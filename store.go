@@ -40,6 +40,10 @@ type Store interface {
 	// after Close as well.
 	Systems(dst []uint32) []uint32
 
+	// Mirrored returns the kept event with that MirrorSeq which came first-time and without the backfill mark, or 0. It costs no
+	// I/O.
+	Mirrored(seq uint64) EventID
+
 	// ReceivedFrom returns the first kept event received at t or later, or the head + 1.
 	ReceivedFrom(t time.Time) (EventID, error)
 

@@ -74,6 +74,11 @@ func (s *Store) Systems(dst []uint32) []uint32 {
 	return append(dst, s.index.kept...)
 }
 
+// Mirrored is killfeed.Store's.
+func (s *Store) Mirrored(seq uint64) killfeed.EventID {
+	return s.index.mirrored(seq, s.State().MirrorSeq)
+}
+
 // ReceivedFrom is killfeed.Store's.
 func (s *Store) ReceivedFrom(t time.Time) (killfeed.EventID, error) {
 	// Receipt times are whole milliseconds: the first one at t or later is at t rounded up.

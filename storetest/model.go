@@ -253,6 +253,19 @@ func (m *Model) Systems(dst []uint32) []uint32 {
 	return append(dst, slices.Compact(systems)...)
 }
 
+// Mirrored implements killfeed.Store.
+func (m *Model) Mirrored(seq uint64) killfeed.EventID {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for i := range m.log.kept {
+		e := &m.log.kept[i]
+		if e.MirrorSeq == seq && !e.Marks.Has(killfeed.MarkUpdate) && !e.Marks.Has(killfeed.MarkBackfill) {
+			return e.ID
+		}
+	}
+	return 0
+}
+
 // ReceivedFrom implements killfeed.Store.
 func (m *Model) ReceivedFrom(t time.Time) (killfeed.EventID, error) {
 	m.mu.RLock()

@@ -154,6 +154,10 @@ func (r *random) batch(st killfeed.State) *killfeed.Batch {
 func (r *random) ask() {
 	head := uint64(r.model.State().Head)
 	for range 3 {
+		seq := rapid.Uint64Range(0, r.model.State().MirrorSeq+1).Draw(r.T, "mirror_seq")
+		if got, want := r.got.Mirrored(seq), r.model.Mirrored(seq); got != want {
+			r.Fatalf("Mirrored(%d) = %d, want %d", seq, got, want)
+		}
 		q := killfeed.Query{
 			Through: killfeed.EventID(rapid.Uint64Range(0, head+1).Draw(r.T, "through")), Max: rapid.IntRange(1, 12).Draw(r.T, "max"),
 		}
