@@ -34,7 +34,7 @@ const (
 // too. A rule is true if any such member satisfies it. An array counts by its elements, an object by nothing. "!=" is true if
 // and only if "=" is not, so it is true where there is no such member; all else is false there. Where both sides look like
 // numbers (as JSON writes them, at most 32 characters) numbers are compared, exactly when both are integers of 64 bits; else
-// texts, byte by byte, true, false and null being texts.
+// texts, byte by byte, true, false and null being texts. isk and the other values in ISK are compared with numbers alone.
 //
 // What topics are made of is looked for where topics look for it, so that the index can answer for it: character_id,
 // corporation_id, alliance_id, faction_id and ship_type_id are the ids, 1 to 2^31-1, that the victim and the attackers have,
@@ -42,7 +42,8 @@ const (
 // or labels than are topics (25,005 ids, 256 labels); a reader that the index serves does not find those by what is beyond.
 //
 // These keys are words of the language's own, and no members: system, constellation, region, space; character, corporation,
-// alliance, faction, ship, group; victim., attacker. and final. with one of those six; weapon, item, label, attackers, isk.
+// alliance, faction, ship, group; victim., attacker. and final. with one of those six; weapon, item, label, attackers, isk
+// and value; system_id, constellation_id, region_id and group_id too.
 type Filter struct {
 	root node
 	text string

@@ -1,6 +1,7 @@
 package killfeed
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"slices"
@@ -138,8 +139,10 @@ func parseNumber(text []byte) (number, bool) {
 	if pastNumber(room[:], 0) != len(text) {
 		return number{}, false
 	}
-	if i, err := strconv.ParseInt(string(text), 10, 64); err == nil {
-		return integral(i), true
+	if !bytes.ContainsAny(text, ".eE") { // an error would be allocated
+		if i, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+			return integral(i), true
+		}
 	}
 	f, err := strconv.ParseFloat(string(text), 64)
 	return number{f: f}, err == nil
@@ -235,7 +238,7 @@ func (r *rule) match(l *leaves, u *Universe) bool {
 	}
 	for i := l.first[r.member]; i > 0; i = l.all[i-1].next {
 		x := &l.all[i-1]
-		if (r.member != memberOther || string(l.bytes(x.name)) == r.name) && r.matchLeaf(l, x) {
+		if (r.member != memberOther || string(l.leafName(x)) == r.name) && r.matchLeaf(l, x) {
 			return true
 		}
 	}
@@ -305,7 +308,7 @@ func (r *rule) matchNumber(n number) bool {
 }
 
 func (r *rule) matchLeaf(l *leaves, x *leaf) bool {
-	text := l.bytes(x.value)
+	text := l.leafText(x)
 	if r.op == opEqual && len(r.values.texts) == len(r.values.all) {
 		return r.values.hasText(text) // what looks like a number equals none of them
 	}
@@ -313,6 +316,9 @@ func (r *rule) matchLeaf(l *leaves, x *leaf) bool {
 		if n, ok := x.number(text); ok {
 			return r.matchNumber(n)
 		}
+	}
+	if r.takes == takesISK {
+		return false // 1b is no text to compare with
 	}
 	if r.op == opEqual {
 		return r.values.hasText(text)
@@ -322,7 +328,7 @@ func (r *rule) matchLeaf(l *leaves, x *leaf) bool {
 
 // number is what the leaf, whose text is given, looks like.
 func (x *leaf) number(text []byte) (number, bool) {
-	switch x.form {
+	switch x.form &^ (leafExtra | leafNamedExtra) {
 	case leafWord:
 		return number{}, false
 	case leafInteger:

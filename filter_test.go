@@ -300,3 +300,32 @@ func TestFilterTopics(t *testing.T) {
 		}
 	}
 }
+
+// Reading a killmail and asking many filters of it leaves nothing for the garbage collector.
+func TestFilterAllocatesNothing(t *testing.T) {
+	k, err := killfeed.NewKillmail(30000142, []byte(filterMail))
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := killfeed.Event{ID: 1, SystemID: k.SystemID, Killmail: k.JSON}
+	var filters []*killfeed.Filter
+	for _, text := range []string{
+		"isk>1b;alliance=1|2", "label=x|y,attackers>5", "escaped=b", "text>13", "victim.ship>600", "x=-250.5", "big=1.5", "killmail_time<2026",
+	} {
+		f, err := killfeed.ParseFilter(text, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		filters = append(filters, f)
+	}
+	var l killfeed.Leaves
+	l.Read(&event) // makes room
+	if n := testing.AllocsPerRun(100, func() {
+		l.Read(&event)
+		for _, f := range filters {
+			f.MatchLeaves(&l)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

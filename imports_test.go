@@ -36,7 +36,7 @@ func TestImports(t *testing.T) {
 		}
 		return others
 	}
-	edges := []string{"killfeed/web", "killfeed/ingest", "killfeed/phoenix", "killfeed/cmd"}
+	edges := []string{"killfeed/web", "killfeed/ingest", "killfeed/names", "killfeed/phoenix", "killfeed/cmd"}
 	walls := []struct {
 		name string
 		of   func(p *listed) bool
@@ -60,6 +60,11 @@ func TestImports(t *testing.T) {
 			name: "web and ingest know no store",
 			of:   func(p *listed) bool { return p.in("killfeed/web") || p.in("killfeed/ingest") },
 			deps: func(*listed) []string { return stores },
+		},
+		{
+			name: "names know nobody who shows them and no store",
+			of:   func(p *listed) bool { return p.in("killfeed/names") },
+			deps: func(*listed) []string { return append(stores, "killfeed/web", "killfeed/phoenix", "killfeed/sde") },
 		},
 		{
 			name: "stores know neither each other nor the edges",

@@ -35,22 +35,16 @@ type party struct {
 	final bool                                 // final_blow is true
 }
 
-// leaf is a value that is neither object nor array.
+// leaf is a value that is neither object nor array. It is packed: a large killmail has thousands.
 type leaf struct {
-	num    int64    // with leafInteger: the value
-	value  leafText // of a string: its inside
-	name   leafText // with memberOther
-	next   uint32
-	member member
-	form   leafForm
+	num            int64  // with leafInteger: the value
+	from, to       uint32 // the value's text; of a string, its inside
+	named, nameEnd uint32 // the member's name, with memberOther
+	next           uint32
+	form           leafForm
 }
 
-// leafText is a piece of leaves.text or, where it had escapes, of leaves.extra.
-type leafText struct {
-	from, to uint32
-	extra    bool
-}
-
+// leafForm is what a leaf is: one of the first four, and perhaps flags.
 type leafForm uint8
 
 const (
@@ -58,7 +52,16 @@ const (
 	leafString                  // perhaps one that looks like a number
 	leafNumber                  // a number
 	leafInteger                 // a number that num holds
+
+	leafExtra      leafForm = 0x40 // from and to are in leaves.extra
+	leafNamedExtra leafForm = 0x80 // named and nameEnd are in leaves.extra
 )
+
+// leafText is a piece of leaves.text or, where it had escapes, of leaves.extra.
+type leafText struct {
+	from, to uint32
+	extra    bool
+}
 
 // noParty is the index of no party.
 const noParty = -1
@@ -100,6 +103,16 @@ func (l *leaves) bytes(t leafText) []byte {
 		return l.extra[t.from:t.to]
 	}
 	return l.text[t.from:t.to]
+}
+
+// leafText is the text of a leaf.
+func (l *leaves) leafText(x *leaf) []byte {
+	return l.bytes(leafText{x.from, x.to, x.form&leafExtra != 0})
+}
+
+// leafName is the name of a leaf of memberOther.
+func (l *leaves) leafName(x *leaf) []byte {
+	return l.bytes(leafText{x.named, x.nameEnd, x.form&leafNamedExtra != 0})
 }
 
 // attackers is how many attackers the killmail lists.
@@ -234,34 +247,52 @@ func (l *leaves) elements(i int, read func(int) int) int {
 
 // value reads the value at i of a member: a leaf, or all that is in it. An array's elements are values of the member itself.
 func (l *leaves) value(i int, m member, name leafText) int {
-	b := l.text
-	var x leaf
-	switch c := b[i]; c {
+	switch l.text[i] {
 	case '{':
 		return l.object(i, placeOther, noParty)
 	case '[':
 		return l.elements(i, func(i int) int { return l.value(i, m, name) })
-	case '"':
-		x.form = leafString
-		if x.value, i = l.string(i); i < 0 {
-			return -1
-		}
-	case 't', 'f', 'n':
-		from := i
-		i = pastScalar(b, i)
-		x.form, x.value = leafWord, leafText{from: uint32(from), to: uint32(i)}
-	default:
-		from := i
-		x.num, x.form, i = leafDigits(b, i)
-		if i == from {
-			return -1
-		}
-		x.value = leafText{from: uint32(from), to: uint32(i)}
 	}
-	if m != memberNone {
-		x.member, x.name, x.next = m, name, l.first[m]
-		l.all = append(l.all, x)
-		l.first[m] = uint32(len(l.all))
+	if m == memberNone {
+		var x leaf
+		return l.scalar(i, &x)
+	}
+	n := len(l.all)
+	if n == cap(l.all) {
+		l.all = append(l.all, leaf{})
+	} else {
+		l.all = l.all[:n+1]
+	}
+	x := &l.all[n]
+	i = l.scalar(i, x)
+	x.named, x.nameEnd, x.next = name.from, name.to, l.first[m]
+	if name.extra {
+		x.form |= leafNamedExtra
+	}
+	l.first[m] = uint32(n + 1)
+	return i
+}
+
+// scalar reads the string, number or word at i into x.
+func (l *leaves) scalar(i int, x *leaf) int {
+	b := l.text
+	from := i
+	switch c := b[i]; {
+	case c == '"':
+		text, next := l.string(i)
+		x.from, x.to, x.form = text.from, text.to, leafString
+		if text.extra {
+			x.form |= leafExtra
+		}
+		return next
+	case c >= 'a':
+		i, x.form = pastScalar(b, i), leafWord
+	default:
+		x.num, x.form, i = leafDigits(b, i)
+	}
+	x.from, x.to = uint32(from), uint32(i)
+	if i == from {
+		return -1
 	}
 	return i
 }
@@ -409,142 +440,4 @@ func hexRune(b []byte) rune {
 		r = r<<4 | rune(c)
 	}
 	return r
-}
-
-// member is the name of a member of killmails: names that are common have numbers.
-type member uint8
-
-const (
-	memberOther member = iota // any other name
-	memberKillmailID
-	memberKillID
-	memberKillmailTime
-	memberMoonID
-	memberWarID
-	memberVictim
-	memberZKB
-	memberDamageTaken
-	memberDamageDone
-	memberSecurityStatus
-	memberFinalBlow
-	memberWeapon
-	memberItem
-	memberFlag
-	memberSingleton
-	memberDestroyed
-	memberDropped
-	memberX
-	memberY
-	memberZ
-	memberLocation
-	memberHash
-	memberHref
-	memberFittedValue
-	memberDroppedValue
-	memberDestroyedValue
-	memberTotalValue
-	memberPoints
-	memberNPC
-	memberSolo
-	memberAwox
-	memberAttackerCount
-	memberCount
-
-	// The members from here on are looked for at one place only.
-	memberCharacter // with the four behind it in the order of the kinds of topics
-	memberCorporation
-	memberAlliance
-	memberFaction
-	memberShip
-	memberSystem
-	memberAttackers
-	memberLabels
-	memberNone // of values that nobody can ask for
-)
-
-// memberOf returns the number of a name.
-func memberOf(name []byte) member {
-	switch string(name) {
-	case "killmail_id":
-		return memberKillmailID
-	case "killID":
-		return memberKillID
-	case "killmail_time":
-		return memberKillmailTime
-	case "moon_id":
-		return memberMoonID
-	case "war_id":
-		return memberWarID
-	case "victim":
-		return memberVictim
-	case "zkb":
-		return memberZKB
-	case "damage_taken":
-		return memberDamageTaken
-	case "damage_done":
-		return memberDamageDone
-	case "security_status":
-		return memberSecurityStatus
-	case "final_blow":
-		return memberFinalBlow
-	case "weapon_type_id":
-		return memberWeapon
-	case "item_type_id":
-		return memberItem
-	case "flag":
-		return memberFlag
-	case "singleton":
-		return memberSingleton
-	case "quantity_destroyed":
-		return memberDestroyed
-	case "quantity_dropped":
-		return memberDropped
-	case "x":
-		return memberX
-	case "y":
-		return memberY
-	case "z":
-		return memberZ
-	case "locationID":
-		return memberLocation
-	case "hash":
-		return memberHash
-	case "href":
-		return memberHref
-	case "fittedValue":
-		return memberFittedValue
-	case "droppedValue":
-		return memberDroppedValue
-	case "destroyedValue":
-		return memberDestroyedValue
-	case "totalValue":
-		return memberTotalValue
-	case "points":
-		return memberPoints
-	case "npc":
-		return memberNPC
-	case "solo":
-		return memberSolo
-	case "awox":
-		return memberAwox
-	case "attackerCount":
-		return memberAttackerCount
-	case "character_id":
-		return memberCharacter
-	case "corporation_id":
-		return memberCorporation
-	case "alliance_id":
-		return memberAlliance
-	case "faction_id":
-		return memberFaction
-	case "ship_type_id":
-		return memberShip
-	case "solar_system_id":
-		return memberSystem
-	case "attackers":
-		return memberAttackers
-	case "labels":
-		return memberLabels
-	}
-	return memberOther
 }

@@ -97,6 +97,7 @@ func (f *Feed) newSearch(r Read, single bool) *search {
 }
 
 func (s *search) free() {
+	s.leaves.forget()
 	const most = 4096 // entries: what a large read needed is not kept for the many small ones
 	f := s.feed
 	if cap(s.entries) > most || cap(s.positions) > most || cap(s.owners) > most {
@@ -172,13 +173,11 @@ func (s *search) runAt(st State) (Answer, error) {
 	if s.read.Filter != nil {
 		ans.Events = s.room[:0]
 	}
-	led, err := s.ask(st)
-	if err != nil {
-		return Answer{}, err
-	}
+	led := s.ask(st)
 	q := &s.query
 	entries, ids := s.entries[:0], s.ids[:0] // entries are of all events that were looked at
 	defer func() { s.entries, s.ids = entries, ids }()
+	var err error
 	// Look at index entries until there is enough, or nothing is left.
 	for passed := 0; ; {
 		from := len(entries)
@@ -269,7 +268,7 @@ func (s *search) account(st State, entries []Entry, led bool) {
 
 // ask sets the query for what is unread on the topics. When all events are asked for and the filter says itself on which topics
 // those are that it matches, it leads: the query is of its topics then.
-func (s *search) ask(st State) (led bool, err error) {
+func (s *search) ask(st State) (led bool) {
 	q := &s.query
 	q.Positions, q.Through, q.Max = q.Positions[:0], st.Head, s.page()
 	s.owners = s.owners[:0]
@@ -286,11 +285,15 @@ func (s *search) ask(st State) (led bool, err error) {
 		s.add(u, int32(i), p.topic, after)
 	}
 	if s.read.Filter == nil || len(q.Positions) == 0 || !everywhere {
-		return false, nil
+		return false
 	}
 	topics, ok := s.read.Filter.topics()
-	if !ok {
-		return false, nil
+	stored := 0
+	for _, t := range topics {
+		stored += max(1, u.size(t))
+	}
+	if !ok || stored > maxStored {
+		return false
 	}
 	q.Positions, s.owners = q.Positions[:0], s.owners[:0]
 	for _, t := range topics {
@@ -298,7 +301,7 @@ func (s *search) ask(st State) (led bool, err error) {
 			s.add(u, 0, t, low)
 		}
 	}
-	return true, nil
+	return true
 }
 
 // add adds what a topic stands for to the query.

@@ -228,11 +228,18 @@ func order[T any](what string, all []T, id func(*T) uint32) error {
 
 // at finds what has the id.
 func at[T any](all []T, n uint32, id func(*T) uint32) (v T, ok bool) {
-	i, ok := slices.BinarySearchFunc(all, n, func(v T, n uint32) int { return cmp.Compare(id(&v), n) })
-	if !ok {
+	from, to := 0, len(all)
+	for from < to {
+		if mid := int(uint(from+to) >> 1); id(&all[mid]) < n {
+			from = mid + 1
+		} else {
+			to = mid
+		}
+	}
+	if from == len(all) || id(&all[from]) != n {
 		return v, false
 	}
-	return all[i], true
+	return all[from], true
 }
 
 // Build is the number of the game's build that the data is of, 0 when there is none.
@@ -373,7 +380,7 @@ func (u *Universe) Find(param string, kind TopicKind, name string) (uint32, erro
 	}
 	what := findable[kind.Base()]
 	if what == "" {
-		return 0, invalid(param, name, "the id of a "+kindNames[kind.Base()]+": decimal digits, 1 to 2147483647")
+		return 0, invalid(param, name, "the id of "+article(kindNames[kind.Base()])+": decimal digits, 1 to 2147483647")
 	}
 	if u == nil {
 		return 0, invalid(param, name, "the id of a "+what+
@@ -399,6 +406,13 @@ func (u *Universe) Find(param string, kind TopicKind, name string) (uint32, erro
 		want += "?"
 	}
 	return 0, invalid(param, name, want)
+}
+
+func article(noun string) string {
+	if strings.IndexByte("aeiou", noun[0]) >= 0 {
+		return "an " + noun
+	}
+	return "a " + noun
 }
 
 // findable is what the kinds are called that are found by name.
