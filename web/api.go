@@ -51,15 +51,18 @@ type Config struct {
 
 // API is the HTTP interface of a feed. It may be called concurrently.
 type API struct {
-	feed       *killfeed.Feed
-	config     Config
-	log        *slog.Logger
-	token      atomic.Pointer[token] // see SetAdminToken
-	epoch      killfeed.Epoch        // of the feed; never changes while it is open
-	started    time.Time
-	routes     routes
-	metrics    http.Handler
-	compressed http.Handler // serve, for callers who accept compressed answers
+	feed        *killfeed.Feed
+	config      Config
+	log         *slog.Logger
+	token       atomic.Pointer[token] // see SetAdminToken
+	epoch       killfeed.Epoch        // of the feed; never changes while it is open
+	started     time.Time
+	routes      routes
+	mounted     []*endpoint     // of dialects
+	channels    map[string]Join // of dialects, by topic
+	instruments *metrics
+	metrics     http.Handler
+	compressed  http.Handler // serve, for callers who accept compressed answers
 
 	live        *live.Set // what stays open: streams, sockets, long-poll sessions
 	sockets     *socket.Server
@@ -107,7 +110,7 @@ func New(feed *killfeed.Feed, c Config) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	a.metrics = metrics.handler
+	a.metrics, a.instruments = metrics.handler, metrics
 	a.routes = newRoutes(a.endpoints(), metrics)
 	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.EnableZstd(false))
 	if err != nil {

@@ -145,3 +145,28 @@ func BenchmarkPoll(b *testing.B) {
 	}
 	b.SetBytes(int64(w.bytes))
 }
+
+// BenchmarkPollShapes is BenchmarkPoll with a filter, with some members, and with names.
+func BenchmarkPollShapes(b *testing.B) {
+	for _, c := range []struct{ name, query string }{
+		{"plain", ""}, {"fields", "&fields=killmail_id,zkb.totalValue,victim.ship_type_id,attackers.character_id"}, {"names", "&names=1"},
+		{"filter", "&filter=isk%3E1m;npc!%3D1"}, {"fields-names-filter", "&fields=killmail_id&names=1&filter=isk%3E1m"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			api, feed := benchAPI(b, 2000)
+			feed.SetUniverse(storetest.Universe())
+			w, r := &sink{header: http.Header{}}, benchRequest("after=1900&topics=all&limit=100"+c.query)
+			r.URL.Path = "/api/killfeed"
+			b.ReportAllocs()
+			for b.Loop() {
+				clear(w.header)
+				w.bytes = 0
+				api.ServeHTTP(w, r)
+			}
+			if w.status != http.StatusOK {
+				b.Fatalf("status %d, want 200", w.status)
+			}
+			b.SetBytes(int64(w.bytes))
+		})
+	}
+}

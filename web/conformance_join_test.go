@@ -33,9 +33,10 @@ func joinCases() []conformance {
 			s := newServer(t)
 			w := s.dial(s.online(), "vsn=2.0.0")
 			w.send(`["4","4","system:abc","phx_join",{}]`)
-			w.want(`["4","4","system:abc","phx_reply",{"response":{"reason":"topics \"system:abc\" is not accepted: want system:<id>, ` +
-				`the id being 1 to 2147483647 in decimal digits","parameter":"topics","value":"system:abc",` +
-				`"accepted":"system:<id>, the id being 1 to 2147483647 in decimal digits"},"status":"error"}]`)
+			w.want(`["4","4","system:abc","phx_reply",{"response":{"reason":"topics \"abc\" is not accepted: want the id of a solar system, ` +
+				`1 to 2147483647 in decimal digits: names need static data, which this server does not have (killfeed sde update gets it)",` +
+				`"parameter":"topics","value":"abc","accepted":"the id of a solar system, 1 to 2147483647 in decimal digits: names need ` +
+				`static data, which this server does not have (killfeed sde update gets it)"},"status":"error"}]`)
 			for _, c := range []struct{ topic, params, parameter string }{
 				{"region:10000002", `{}`, "topics"},
 				{"all", `{"after":"x"}`, "after"},

@@ -11,6 +11,9 @@
 // Streams and Channels tell what polls tell, in the same order, without a seam between what was missed and what comes: they
 // read the log in the same way, and are only woken. Nothing is queued for them; who is slow is behind.
 //
+// In whatever shape an event is shown (only some members, or with names), its killmail's bytes are copied, never encoded again.
+// Names never hold it up: what is not known yet is said to be missing.
+//
 // Everything is bounded: headers, bodies, items, topics, waiting, connections, and the time that a slow sender or reader is
 // given.
 //

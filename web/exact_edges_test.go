@@ -15,6 +15,7 @@ type asked struct {
 	topics            []killfeed.Topic
 	cursor            string
 	updates, backfill bool
+	filter            string // empty: none
 }
 
 // reader is one way to read, from a cursor on. All of them are to tell the same, in short as say has it: events, and gaps.
@@ -51,6 +52,9 @@ func (q asked) query() string {
 	}
 	if q.backfill {
 		v.Set("backfill", "1")
+	}
+	if q.filter != "" {
+		v.Set("filter", q.filter)
 	}
 	return v.Encode()
 }
@@ -151,6 +155,9 @@ type joined struct {
 func openChannel(h *host, q asked) (reader, killfeed.EventID, string) {
 	w := h.dial(dialing{client: h.client, host: "memory"}, "vsn=2.0.0")
 	params := map[string]any{"after": q.cursor, "updates": q.updates, "backfill": q.backfill}
+	if q.filter != "" {
+		params["filter"] = q.filter
+	}
 	topic := "killfeed"
 	if len(q.topics) == 1 {
 		topic = q.topics[0].String()

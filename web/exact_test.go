@@ -30,6 +30,7 @@ type world struct {
 
 	topics            []killfeed.Topic
 	updates, backfill bool
+	filter            sieve
 	open              map[string]*tracked // by edge
 	closed            map[string]*tracked
 }
@@ -44,8 +45,27 @@ type verdict interface {
 // known is an event as the test knows it.
 type known struct {
 	id               killfeed.EventID
+	killmail         int64
 	system           uint32
 	update, backfill bool
+}
+
+// sieve is a filter, and what it lets through.
+type sieve struct {
+	text   string
+	passes func(e known) bool
+}
+
+// sieves are led by the index, or not, or in part. Updates have the label solo.
+var sieves = []sieve{
+	{"", func(known) bool { return true }},
+	{"killmail_id>3;killmail_id!=5", func(e known) bool { return e.killmail > 3 && e.killmail != 5 }},
+	{"system=30000142|30002053", func(e known) bool { return e.system != perimet }},
+	{"label=solo,killmail_id=1|2|3", func(e known) bool { return e.update || e.killmail <= 3 }},
+	{"label=solo", func(e known) bool { return e.update }},
+	{"(label=solo;system!=30000142)", func(e known) bool { return e.update && e.system != jita }},
+	{"!(solar_system_id=30000144)", func(e known) bool { return e.system != perimet }},
+	{"killmail_id<0", func(known) bool { return false }},
 }
 
 // tracked is a reader and where it has to stand.
@@ -117,7 +137,7 @@ func (w *world) put(system uint32, backfill, update bool) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.events = append(w.events, known{res[0].EventID, m.System, res[0].Update, backfill})
+	w.events = append(w.events, known{res[0].EventID, m.ID, m.System, res[0].Update, backfill})
 }
 
 func (w *world) draw() {
@@ -132,10 +152,12 @@ func (w *world) on(e known) bool {
 	return slices.Contains(w.topics, killfeed.All()) || slices.Contains(w.topics, killfeed.System(e.system))
 }
 
+func (w *world) passes(e known) bool { return w.filter.passes == nil || w.filter.passes(e) }
+
 // due are the events that a reader at the place has to be told.
 func (w *world) due(at killfeed.EventID) (told []string) {
 	for _, e := range w.events {
-		if e.id > at && w.on(e) && (w.updates || !e.update) && (w.backfill || !e.backfill) {
+		if e.id > at && w.on(e) && (w.updates || !e.update) && (w.backfill || !e.backfill) && w.passes(e) {
 			told = append(told, shortOf(e.id, e.update, e.backfill))
 		}
 	}
@@ -180,7 +202,7 @@ func (w *world) look(edge, cursor string, nth int, during func()) *tracked {
 		return nil
 	}
 	w.moody.onRead.Store(&fire)
-	r, begun, refused := edges[edge](w.h, asked{w.topics, cursor, w.updates, w.backfill})
+	r, begun, refused := edges[edge](w.h, asked{w.topics, cursor, w.updates, w.backfill, w.filter.text})
 	if refused != "" {
 		w.Fatalf("%s: cursor %q is refused", edge, cursor)
 	}
@@ -284,7 +306,7 @@ func (w *world) cursor() string {
 }
 
 // TestExactOnEveryEdge: polls, both kinds of streams and Channels tell the same of a log, whatever happens to it: every event
-// behind the cursor, each once and in order, or a gap; also when events come in the middle of a read, when retention removes what
+// behind the cursor that a filter lets through, each once and in order, or a gap; also when events come in the middle of a read, when retention removes what
 // was not read, and when the server is started again without a new event.
 func TestExactOnEveryEdge(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -294,6 +316,7 @@ func TestExactOnEveryEdge(t *testing.T) {
 			w := &world{verdict: rt, random: rt, t: t, open: map[string]*tracked{}, closed: map[string]*tracked{}}
 			w.topics = rapid.SliceOfNDistinct(rapid.SampledFrom(exactTopics), 1, 3, rapid.ID[killfeed.Topic]).Draw(rt, "topics")
 			w.updates, w.backfill = rapid.Bool().Draw(rt, "updates"), rapid.Bool().Draw(rt, "backfill")
+			w.filter = sieves[rapid.IntRange(0, len(sieves)-1).Draw(rt, "filter")]
 			w.begin()
 			for range rapid.IntRange(0, 5).Draw(rt, "events") {
 				w.draw()

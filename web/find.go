@@ -88,7 +88,7 @@ func (a *API) appendNamesOf(b []byte, ids []uint32) []byte {
 	for _, id := range ids {
 		is, category := a.static(u, id)
 		if category == 0 {
-			e, state := a.config.Names.Get(id)
+			e, state := a.config.Names.Guess(id)
 			switch state {
 			case names.Pending:
 				missing = append(missing, id)

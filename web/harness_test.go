@@ -338,6 +338,9 @@ paths:
 				continue paths
 			}
 		}
+		if params["id"] != "" && doc.Paths.Find(strings.TrimSuffix(u.EscapedPath(), "/")) != nil {
+			continue // what is named outright comes first
+		}
 		slash := strings.HasSuffix(u.Path, "/") && params["id"] == ""
 		if slash && !slices.Contains([]string{"/api/killfeed", "/api/killfeed/next", "/socket/websocket", "/socket/longpoll"}, pattern) {
 			continue

@@ -100,8 +100,8 @@ func TestRefusals(t *testing.T) {
 		// Topics.
 		{"client_id=a&topics=", "topics", "", "all, system:<id>, character:<id>"},
 		{"client_id=a&topics=system", "topics", "system", "system:<id>"},
-		{"client_id=a&topics=system:0", "topics", "system:0", "1 to 2147483647"},
-		{"client_id=a&topics=system:x", "topics", "system:x", "decimal digits"},
+		{"client_id=a&topics=system:0", "topics", "0", "1 to 2147483647"},
+		{"client_id=a&topics=system:x", "topics", "x", "decimal digits"},
 		{"client_id=a&topics=planet:1", "topics", "planet:1", "all, system:<id>"},
 		{"client_id=a&topics=ALL", "topics", "ALL", "all, system:<id>"},
 		{"client_id=a&topics=all,", "topics", "", "all, system:<id>"},
@@ -137,10 +137,21 @@ func TestRefusals(t *testing.T) {
 		{ok + "&updates=2", "updates", "2", "0 or 1"},
 		{ok + "&backfill=no", "backfill", "no", "0 or 1"},
 
-		// What this version does not have.
-		{ok + "&filter=x", "filter", "x", "filter is not in this version of killfeed"},
-		{ok + "&names=1", "names", "1", "names is not in this version of killfeed"},
-		{ok + "&fields=killmail", "fields", "killmail", "fields is not in this version of killfeed"},
+		// Filters and shapes.
+		{ok + "&filter=x", "filter", "x", "a key, an operator"},
+		{ok + "&filter=", "filter", "", "filter"},
+		{ok + "&filter=region%3DDelve", "filter", "region", "static data"},
+		{ok + "&filter=isk>1&filter=isk>2", "filter", "isk>2", `one value only, and "isk>1" was given too`},
+		{ok + "&filter[]=isk>1", "filter[]", "isk>1", "filter=<value>: it is not a list"},
+		{ok + "&names=yes", "names", "yes", "0 or 1"},
+		{ok + "&names[]=1", "names[]", "1", "names=<value>: it is not a list"},
+		{ok + "&fields=", "fields", "", "members of the killmail"},
+		{ok + "&fields=a,,b", "fields", "", "members of the killmail"},
+		{ok + "&fields=a..b", "fields", "a..b", "members of the killmail"},
+		{ok + "&fields=.a", "fields", ".a", "members of the killmail"},
+		{ok + "&fields=a%00b", "fields", "a\x00b", "members of the killmail"},
+		{ok + "&fields=a.b.c.d.e.f.g.h.i", "fields", "a.b.c.d.e.f.g.h.i", "at most 8 names"},
+		{ok + "&fields=" + strings.Repeat("a,", 64) + "a", "fields", strings.Repeat("a,", 30) + "a...", "at most 64 members"},
 
 		// Bad percent-encoding and bad UTF-8 anywhere, also where nothing is read.
 		{ok + "&x=%zz", "x", "%zz", "each % followed by two hex digits"},

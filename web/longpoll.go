@@ -185,18 +185,18 @@ func (x *exchange) poll(status int, token string, m messages) error {
 	return x.json(http.StatusOK, answer)
 }
 
-// messages is a sink of whole messages as JSON strings.
+// messages is a Sink of whole messages as JSON strings.
 type messages []string
 
-// Text is sink's.
+// Text is Sink's.
 func (m *messages) Text(before, payload, after []byte) {
 	*m = append(*m, string(before)+string(payload)+string(after))
 }
 
-// Len is sink's.
+// Len is Sink's.
 func (m *messages) Len() int { return len(*m) }
 
-// Room is sink's.
+// Room is Sink's.
 func (m *messages) Room() int {
 	const most = 256 << 10 // bytes of an answer; a message that is larger makes one of its own
 	size := 0

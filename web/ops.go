@@ -91,6 +91,11 @@ func (a *API) status(x *exchange) error {
 		MaxBytes  int64   `json:"max_bytes"`
 		ClientTTL float64 `json:"client_ttl_seconds"`
 	}
+	type static struct {
+		Build   int `json:"build"`
+		Systems int `json:"systems"`
+		Types   int `json:"types"`
+	}
 	st, stats, keep := a.feed.State(), a.feed.Stats(), a.config.Retention
 	answer := struct {
 		Version   string    `json:"version"`
@@ -103,8 +108,10 @@ func (a *API) status(x *exchange) error {
 		Conns     int       `json:"connections"`
 		Subs      int       `json:"subscriptions"`
 		Retention retention `json:"retention"`
+		Static    *static   `json:"static_data,omitempty"`
 		Services  any       `json:"services,omitempty"`
 		Sources   any       `json:"sources,omitempty"`
+		Names     any       `json:"names,omitempty"`
 	}{
 		Version: a.config.Version,
 		Started: a.started.UTC().Format(timeLayout),
@@ -114,11 +121,18 @@ func (a *API) status(x *exchange) error {
 		Clients: stats.Clients, Waiting: stats.Waiting, Conns: a.live.Len(), Subs: stats.Subscriptions,
 		Retention: retention{keep.Retain.Seconds(), keep.Max.Seconds(), keep.MaxBytes, keep.ClientTTL.Seconds()},
 	}
+	if u := a.feed.Universe(); u != nil {
+		answer.Static = &static{Build: u.Build()}
+		answer.Static.Systems, answer.Static.Types = u.Counts()
+	}
 	if a.config.Services != nil {
 		answer.Services = a.config.Services()
 	}
 	if a.config.Sources != nil {
 		answer.Sources = a.config.Sources()
+	}
+	if a.config.Names != nil {
+		answer.Names = a.config.Names.Status()
 	}
 	if !st.LastReceived.IsZero() {
 		answer.Log.LastReceived = st.LastReceived.UTC().Format(timeLayout)

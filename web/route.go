@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -29,8 +30,13 @@ type endpoint struct {
 	// plainly: never compressed. Sockets are no answers, events must not wait for a compressor, and one does not tell whether
 	// what is committed went out.
 	plainly bool
+	// when decides between endpoints of one method and path: the first that says yes has it. nil is yes.
+	when func(*http.Request) bool
+	// slash: the path with a slash behind it is the same.
+	slash bool
 
 	metrics *instruments
+	next    *endpoint // what has the request when when says no
 }
 
 // endpoints is the table of all there is. HEAD is answered wherever GET is, as GET without a body; it has a row of its own
@@ -81,12 +87,14 @@ type routes struct {
 	all     []*resource
 	fixed   map[string]*resource // those without {id}, by path
 	unknown *endpoint
+	taken   []string // what endpoints are there for twice
 }
 
 // resource is all that can be done at one path.
 type resource struct {
 	path     string
 	segments []string
+	slash    bool // with a slash behind it, it is the same
 	methods  map[string]*endpoint
 	get      *endpoint // methods["GET"], without the map
 	other    *endpoint // for methods that are not there
@@ -96,7 +104,7 @@ func newRoutes(endpoints []*endpoint, m *metrics) routes {
 	t := routes{fixed: map[string]*resource{}}
 	byPath := map[string]*resource{}
 	for _, e := range endpoints {
-		e.metrics = m.instruments(e.method + " " + e.path)
+		e.metrics, e.next = m.instruments(e.method+" "+e.path), nil
 		res := byPath[e.path]
 		if res == nil {
 			res = &resource{path: e.path, segments: strings.Split(e.path, "/"), methods: map[string]*endpoint{}}
@@ -106,7 +114,12 @@ func newRoutes(endpoints []*endpoint, m *metrics) routes {
 				t.fixed[e.path] = res
 			}
 		}
-		res.methods[e.method] = e
+		res.slash = res.slash || e.slash || slices.Contains(slashless, e.path)
+		if first := res.methods[e.method]; first == nil {
+			res.methods[e.method] = e
+		} else if !first.before(e) {
+			t.taken = append(t.taken, e.method+" "+e.path)
+		}
 	}
 	for _, res := range t.all {
 		res.get = res.methods["GET"]
@@ -127,8 +140,10 @@ func newRoutes(endpoints []*endpoint, m *metrics) routes {
 		}
 		res.other = &endpoint{scope: open, handle: wrongMethod(res.path, allow), metrics: m.instruments("other " + res.path)}
 	}
-	for _, path := range slashless {
-		t.fixed[path+"/"] = t.fixed[path]
+	for _, res := range t.all {
+		if res.slash && t.fixed[res.path] != nil {
+			t.fixed[res.path+"/"] = res
+		}
 	}
 	t.unknown = &endpoint{scope: open, handle: unknownPath, metrics: m.instruments("unknown")}
 	return t
@@ -159,13 +174,30 @@ func (t *routes) find(r *http.Request) *endpoint {
 			return t.unknown
 		}
 	}
-	if r.Method == "GET" && res.get != nil {
-		return res.get
+	e := res.get
+	if r.Method != "GET" || e == nil {
+		if e = res.methods[r.Method]; e == nil {
+			return res.other
+		}
 	}
-	if e := res.methods[r.Method]; e != nil {
-		return e
+	for e.when != nil && !e.when(r) {
+		if e = e.next; e == nil {
+			return t.unknown
+		}
 	}
-	return res.other
+	return e
+}
+
+// before puts other behind e, to have the requests that e does not want. It returns false when e wants all.
+func (e *endpoint) before(other *endpoint) bool {
+	for e.when != nil {
+		if e.next == nil {
+			e.next = other
+			return true
+		}
+		e = e.next
+	}
+	return false
 }
 
 // match compares segment by segment, and decodes each by itself, so that an id may hold a slash.
@@ -189,6 +221,9 @@ func (t *routes) match(r *http.Request) *resource {
 
 // id returns what stands for {id} in segments, if they are a path of the resource.
 func (res *resource) id(segments []string) (id string, ok bool) {
+	if n := len(segments) - 1; n == len(res.segments) && segments[n] == "" && res.slash {
+		segments = segments[:n]
+	}
 	if len(segments) != len(res.segments) {
 		return "", false
 	}

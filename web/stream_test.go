@@ -57,8 +57,8 @@ func TestStreamRefusals(t *testing.T) {
 		{"topics=all&updates=2", "", "updates", "2"},
 		{"topics=all&backfill=yes", "", "backfill", "yes"},
 		{"topics=all&filter=x", "", "filter", "x"},
-		{"topics=all&names=1", "", "names", "1"},
-		{"topics=all&fields=killmail_id", "", "fields", "killmail_id"},
+		{"topics=all&names=x", "", "names", "x"},
+		{"topics=all&fields=", "", "fields", ""},
 		{"topics=all&start=%ff", "", "start", "%ff"},
 	} {
 		var headers []string

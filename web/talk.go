@@ -24,13 +24,13 @@ type talk struct {
 	wake    func() // has the transport pull; must not block
 
 	// Owned by who pulls, of which there is one at a time.
-	sent []*channel // those of which something was pulled last
+	sent []pulled // those of which something was pulled last
 
 	mu sync.Mutex // guards the rest; held for a moment, and never when a method of session or a Subscription is called
 	// answers are frames to be sent, size their bytes.
 	answers [][]byte
 	size    int
-	ready   []*channel // those that may have something to read, each once
+	ready   []*member // those that may have something to read, each once
 }
 
 const (
@@ -74,15 +74,8 @@ func (t *talk) send(frame []byte) {
 	t.wake()
 }
 
-// sink takes messages of three pieces. The middle one may be shared and must not be changed.
-type sink interface {
-	Text(before, payload, after []byte)
-	Len() int  // messages that were put in
-	Room() int // how many more may be
-}
-
 // pull puts what comes next into the sink, and returns false when there was nothing. last: only answers.
-func (t *talk) pull(to sink, last bool) bool {
+func (t *talk) pull(to Sink, last bool) bool {
 	clear(t.sent) // or channels that have ended stay in memory
 	t.sent = t.sent[:0]
 	t.mu.Lock()
@@ -106,7 +99,7 @@ func (t *talk) pull(to sink, last bool) bool {
 			}
 			break
 		}
-		c.pull(to)
+		c.of.pull(to)
 	}
 	return to.Len() > before
 }
@@ -114,7 +107,7 @@ func (t *talk) pull(to sink, last bool) bool {
 // written tells that what was pulled last was handed over.
 func (t *talk) written() {
 	for _, c := range t.sent {
-		c.sub.Delivered()
+		c.delivered()
 	}
 }
 
@@ -129,7 +122,7 @@ func (t *talk) end() {
 
 // channel is one joined topic: a subscription, or with topic killfeed one that can change.
 type channel struct {
-	talk  *talk
+	member
 	link  *phoenix.Link
 	sub   *killfeed.Subscription
 	shelf *shelf
@@ -137,6 +130,18 @@ type channel struct {
 	many  bool   // the topic is killfeed, whose systems and topics can change
 
 	before, after []byte // around an event's text
+}
+
+// pulled is a channel as its talk has it.
+type pulled interface {
+	pull(to Sink)
+	delivered()
+}
+
+// member is a channel's place in its talk.
+type member struct {
+	talk *talk
+	of   pulled
 
 	// Guarded by talk.mu.
 	joined, queued, left bool
@@ -148,7 +153,11 @@ const topicMany = "killfeed"
 
 // join is the session's.
 func (t *talk) join(topic string, params []byte, link *phoenix.Link) (phoenix.Channel, []byte, error) {
-	c := &channel{talk: t, link: link, many: topic == topicMany}
+	if guest := t.api.channels[topic]; guest != nil {
+		return t.joinGuest(guest, params, link)
+	}
+	c := &channel{link: link, many: topic == topicMany}
+	c.member = member{talk: t, of: c}
 	p := t.api.streamParams()
 	if !c.many {
 		if !killfeed.IsTopic(topic) {
@@ -244,13 +253,13 @@ func refusal(err error) error {
 }
 
 // queue notes that there may be something to read, and has the transport pull it.
-func (c *channel) queue() {
-	t := c.talk
+func (m *member) queue() {
+	t := m.talk
 	t.mu.Lock()
-	wake := c.joined && !c.left && !c.queued
+	wake := m.joined && !m.left && !m.queued
 	if wake {
-		c.queued = true
-		t.ready = append(t.ready, c)
+		m.queued = true
+		t.ready = append(t.ready, m)
 	}
 	t.mu.Unlock()
 	if wake {
@@ -258,25 +267,35 @@ func (c *channel) queue() {
 	}
 }
 
-// Joined is phoenix.Channel's.
-func (c *channel) Joined() {
-	c.talk.mu.Lock()
-	c.joined = true
-	c.talk.mu.Unlock()
-	c.queue()
+// begin has the channel pulled from now on, and asked at once.
+func (m *member) begin() {
+	m.talk.mu.Lock()
+	m.joined = true
+	m.talk.mu.Unlock()
+	m.queue()
 }
+
+// end has it queued no more.
+func (m *member) end() {
+	m.talk.mu.Lock()
+	m.left = true
+	m.talk.mu.Unlock()
+}
+
+// Joined is phoenix.Channel's.
+func (c *channel) Joined() { c.begin() }
 
 // Left is phoenix.Channel's.
 func (c *channel) Left() {
-	c.talk.mu.Lock()
-	c.left = true
-	c.talk.mu.Unlock()
+	c.end()
 	c.sub.Close()
 	c.talk.api.shelves.give(c.shelf)
 }
 
+func (c *channel) delivered() { c.sub.Delivered() }
+
 // pull reads what comes next into the sink.
-func (c *channel) pull(to sink) {
+func (c *channel) pull(to Sink) {
 	a := c.talk.api
 	room := a.rooms.Get().(*[maxFrames]killfeed.Event)
 	d, err := c.sub.Read(room[:], min(maxFrames, to.Room()))
