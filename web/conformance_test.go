@@ -373,6 +373,7 @@ func heartbeatCases() []conformance {
 				w.send(`["1","1","all","phx_join",{"start":"earliest"}]`).want(okJoin("1", "all", queued, 1))
 				w.next() // the network holds nothing: the rest of its batch is under way, and all others in the log
 				w.send(heartbeat)
+				synctest.Wait() // it was handled: what writes is in the middle of a batch
 				before := 0
 				for text := w.next(); text != heartbeatOK; text = w.next() {
 					before += len(text)
