@@ -8,7 +8,7 @@ type System struct {
 	Constellation   string
 	RegionID        uint32
 	Region          string
-	// Security is rounded to two decimals, -1 to 1. From 0.45 on it is high security.
+	// Security is rounded to two decimals, or four where two would be shown as another one, -1 to 1. From 0.45 on it is high security.
 	Security float64
 }
 
@@ -34,7 +34,7 @@ func Types() []Type { return append([]Type(nil), types[:]...) }
 
 // In ascending order of id.
 var systems = [...]System{
-	{30000142, "Jita", 20000020, "Kimotoro", 10000002, "The Forge", 0.95},
+	{30000142, "Jita", 20000020, "Kimotoro", 10000002, "The Forge", 0.9459},
 	{30000144, "Perimeter", 20000020, "Kimotoro", 10000002, "The Forge", 0.95},
 	{30000157, "Otela", 20000787, "Krai Perun", 10000070, "Pochven", -1},
 	{30000240, "4-HWWF", 20000034, "I89-EP", 10000003, "Vale of the Silent", -0.47},
@@ -42,10 +42,10 @@ var systems = [...]System{
 	{30000799, "0-VG7A", 20000117, "0-YMZM", 10000009, "Insmother", -0.43},
 	{30000848, "M-OEE8", 20000124, "1P-VL2", 10000010, "Tribute", -0.22},
 	{30001041, "G-0Q86", 20000152, "Hale", 10000012, "Curse", -0.02},
-	{30001161, "HED-GP", 20000169, "UX3-N2", 10000014, "Catch", -0.15},
-	{30001192, "GJ0-OJ", 20000174, "XR9-LP", 10000014, "Catch", -0.05},
+	{30001161, "HED-GP", 20000169, "UX3-N2", 10000014, "Catch", -0.1463},
+	{30001192, "GJ0-OJ", 20000174, "XR9-LP", 10000014, "Catch", -0.0491},
 	{30001389, "Isanamo", 20000203, "Makiriemi", 10000016, "Lonetrek", 0.64},
-	{30001984, "EC-P8R", 20000292, "YS-GOP", 10000023, "Pure Blind", -0.45},
+	{30001984, "EC-P8R", 20000292, "YS-GOP", 10000023, "Pure Blind", -0.4466},
 	{30002053, "Hek", 20000302, "Barvigrard", 10000042, "Metropolis", 0.8},
 	{30002157, "B-R5RB", 20000317, "Y46-EN", 10000025, "Immensea", -0.71},
 	{30002187, "Amarr", 20000322, "Throne Worlds", 10000043, "Domain", 1},
@@ -56,7 +56,7 @@ var systems = [...]System{
 	{30002768, "Uedama", 20000406, "Kantanen", 10000033, "The Citadel", 0.51},
 	{30002809, "Sujarento", 20000412, "Isoma", 10000033, "The Citadel", 0.31},
 	{30002813, "Tama", 20000412, "Isoma", 10000033, "The Citadel", 0.28},
-	{30002904, "VFK-IV", 20000426, "VW7-YN", 10000035, "Deklein", -0.85},
+	{30002904, "VFK-IV", 20000426, "VW7-YN", 10000035, "Deklein", -0.8492},
 	{30003067, "Huola", 20000448, "Sasen", 10000038, "The Bleak Lands", 0.37},
 	{30003504, "Niarja", 20000788, "Krai Svarog", 10000070, "Pochven", -1},
 	{30004711, "PR-8CA", 20000688, "XPJ1-6", 10000060, "Delve", -0.03},
