@@ -377,56 +377,6 @@ func (s *search) damaged(ans *Answer, id EventID, err error) (goOn bool) {
 	return true
 }
 
-// sift reads events and adds those that the filter matches to the answer. It returns true when the answer ends with them, having
-// set through: then there is more, if not all of them were looked at or rest is set, which says that there may be others.
-func (s *search) sift(ans *Answer, ids []EventID, rest bool) (end bool, err error) {
-	limit := s.read.Limit
-	if s.single {
-		limit = 1
-	}
-	stop := func(through EventID, more bool) bool {
-		s.through, ans.More, end = through, more, true
-		return false
-	}
-	n := 0
-	err = s.feed.store.Read(ids, func(e Event, err error) bool {
-		n++
-		more := n < len(ids) || rest
-		if err != nil {
-			if s.damaged(ans, e.ID, err) {
-				return true
-			}
-			end = true
-			return false
-		}
-		s.sifted++
-		s.siftedBytes += len(e.Killmail)
-		if s.matches(&e) {
-			if s.taken += len(e.Killmail); s.taken > s.budget && len(ans.Events) > 0 {
-				return stop(e.ID-1, true)
-			}
-			ans.Events = append(ans.Events, e)
-			if len(ans.Events) == limit && (more || s.single) {
-				return stop(e.ID, more)
-			}
-		}
-		if more && (s.sifted >= maxSifted || s.siftedBytes >= maxSiftedBytes) {
-			return stop(e.ID, true)
-		}
-		return true
-	})
-	return end, err
-}
-
-// matches tells whether the filter matches, if there is one.
-func (s *search) matches(e *Event) bool {
-	if s.read.Filter == nil {
-		return true
-	}
-	newest := e.ID+EventID(len(s.feed.leaves.slots)) > s.feed.store.State().Head
-	return s.read.Filter.matchLeaves(s.feed.leaves.of(e, &s.leaves, newest))
-}
-
 // wants tells whether the reader gets an event, as far as its index entry shows.
 func (s *search) wants(e Entry) bool {
 	if e.Marks.Has(MarkUpdate) && !s.read.Updates || e.Marks.Has(MarkBackfill) && s.read.NoBackfill {
