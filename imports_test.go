@@ -67,6 +67,11 @@ func TestImports(t *testing.T) {
 			deps: func(*listed) []string { return append(stores, "killfeed/web", "killfeed/phoenix", "killfeed/sde") },
 		},
 		{
+			name: "static data knows nobody who shows it and no store",
+			of:   func(p *listed) bool { return p.in("killfeed/sde") },
+			deps: func(*listed) []string { return append(stores, "killfeed/web", "killfeed/phoenix", "killfeed/names") },
+		},
+		{
 			name: "stores know neither each other nor the edges",
 			of:   func(p *listed) bool { return slices.ContainsFunc(stores, p.in) },
 			deps: func(p *listed) []string { return append(storesBut(p), edges...) },

@@ -179,7 +179,7 @@ func cutTopic(s string) (t Topic, rest string, err error) {
 		}
 		return Label(rest), "", nil
 	case rest == "":
-		return Topic{}, "", invalid("topics", s, s+"<id>, the id being 1 to 2147483647 in decimal digits")
+		return Topic{}, "", invalid("topics", s, strings.TrimSuffix(s, ":")+":<id>, the id being 1 to 2147483647 in decimal digits")
 	}
 	t.Kind |= role
 	return t, rest, nil

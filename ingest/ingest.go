@@ -50,6 +50,8 @@ const (
 	Waiting State = "waiting"
 	// Stopped: it has ended, or was not started. Detail says why.
 	Stopped State = "stopped"
+	// Paused: an operator has it do nothing.
+	Paused State = "paused"
 )
 
 // Status tells how a source stands.
@@ -111,6 +113,8 @@ type Intake struct {
 	trouble time.Time // when the upstream stopped answering as it should; zero when it does
 	loud    time.Time // when the source last yielded, or began
 	told    map[string]bool
+	paused  bool
+	changed chan struct{} // closed, and made anew, when paused changes
 }
 
 // NewIntake makes the Intake of the source with that name. quiet is set for sources whose upstream may have nothing for a
@@ -118,7 +122,7 @@ type Intake struct {
 func NewIntake(feed *killfeed.Feed, name string, quiet bool, log *slog.Logger) *Intake {
 	now := time.Now().UTC()
 	return &Intake{
-		feed: feed, name: name, quiet: quiet, log: log.With("source", name), loud: now, told: map[string]bool{},
+		feed: feed, name: name, quiet: quiet, log: log.With("source", name), loud: now, told: map[string]bool{}, changed: make(chan struct{}),
 		status: Status{Name: name, State: Starting, Since: now},
 	}
 }
@@ -240,18 +244,79 @@ func (in *Intake) Lag(lag time.Duration, behind int64) {
 	in.status.Lag, in.status.Behind = max(lag, 0).Seconds(), max(behind, 0)
 }
 
+// Pause has the source do nothing until Resume, or until the program is started again. Its place stays, so that it then goes on
+// with what it had not taken. It does not wait for what the source is about to take.
+func (in *Intake) Pause() { in.pause(true) }
+
+// Resume undoes Pause.
+func (in *Intake) Resume() { in.pause(false) }
+
+func (in *Intake) pause(paused bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.paused != paused {
+		in.paused = paused
+		close(in.changed)
+		in.changed = make(chan struct{})
+		in.log.Info("an operator changed the source", "paused", paused)
+	}
+}
+
+// pausing tells whether the source is paused, and gives a channel that is closed when that changes.
+func (in *Intake) pausing() (bool, <-chan struct{}) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.paused, in.changed
+}
+
 // Run follows the source. It is what the supervisor starts, and starts again.
 func (in *Intake) Run(ctx context.Context, s Source) error {
+	for {
+		paused, changed := in.pausing()
+		if !paused {
+			err := in.follow(ctx, s, changed)
+			if again, _ := in.pausing(); !again || ctx.Err() != nil {
+				return err
+			}
+			continue // it ended because it was paused, or just before
+		}
+		in.Is(Paused, "by an operator")
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+		if ctx.Err() != nil {
+			in.Is(Stopped, "the program ends")
+			return nil
+		}
+	}
+}
+
+// follow follows the source until it ends, the context does, or changed is closed.
+func (in *Intake) follow(ctx context.Context, s Source, changed <-chan struct{}) error {
 	in.mu.Lock()
 	in.loud = time.Now().UTC()
 	in.mu.Unlock()
 	in.Is(Starting, "")
-	err := s.Follow(ctx, in)
-	if ctx.Err() != nil {
+	following, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	watching.Go(func() {
+		select {
+		case <-changed:
+			cancel()
+		case <-following.Done():
+		}
+	})
+	err := s.Follow(following, in)
+	switch {
+	case ctx.Err() != nil:
 		in.Is(Stopped, "the program ends")
 		return nil
-	}
-	if err == nil {
+	case following.Err() != nil: // paused
+		return nil
+	case err == nil:
 		err = errors.New("the source ended by itself")
 	}
 	in.Troubled(err, "it is started again soon")
@@ -265,7 +330,7 @@ func (in *Intake) Status() Status {
 	st := in.status
 	now := time.Now().UTC()
 	switch {
-	case st.State == Stopped:
+	case st.State == Stopped, st.State == Paused:
 	case !in.trouble.IsZero() && now.Sub(in.trouble) > maxTrouble:
 		st.Degraded = &Degraded{in.trouble, "its upstream does not answer as it should: " + st.LastError}
 	case !in.quiet && now.Sub(in.loud) > maxSilence && !downtime(now):

@@ -152,3 +152,66 @@ func TestRun(t *testing.T) {
 		t.Errorf("status %+v", st)
 	}
 }
+
+// counted counts how often it is followed, and takes a killmail each time.
+type counted struct {
+	mails *storetest.Maker
+	runs  int
+}
+
+func (c *counted) Follow(ctx context.Context, in *ingest.Intake) error {
+	c.runs++
+	place, err := in.Place()
+	if err != nil {
+		return err
+	}
+	if err := in.Take(ctx, place+"x", c.mails.Next()); err != nil {
+		return err
+	}
+	in.Is(ingest.Following, "")
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// A paused source does nothing, is not called degraded, and goes on where it was.
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, in := newFeed(t)
+		source := &counted{mails: storetest.NewMaker(storetest.MakerOptions{})}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		in.Pause()
+		go func() { ended <- in.Run(ctx, source) }()
+		is := func(state ingest.State, runs int, place string) {
+			t.Helper()
+			time.Sleep(20 * time.Minute) // which would degrade a source that is to yield
+			synctest.Wait()
+			st := in.Status()
+			got, err := in.Place()
+			if st.State != state || source.runs != runs || got != place || err != nil || state == ingest.Paused && st.Degraded != nil {
+				t.Errorf("%+v after %d runs, at %q, %v; want %s, %d, %q", st, source.runs, got, err, state, runs, place)
+			}
+		}
+		is(ingest.Paused, 0, "")
+		in.Resume()
+		is(ingest.Following, 1, "x")
+		in.Resume()
+		is(ingest.Following, 1, "x")
+		in.Pause()
+		in.Pause()
+		is(ingest.Paused, 1, "x")
+		in.Resume()
+		in.Pause()
+		in.Resume()
+		is(ingest.Following, 2, "xx")
+		in.Pause()
+		is(ingest.Paused, 2, "xx")
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if st := in.Status(); st.State != ingest.Stopped {
+			t.Errorf("%+v after the end", st)
+		}
+	})
+}

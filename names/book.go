@@ -74,8 +74,8 @@ const (
 type Options struct {
 	// ESI is asked; nil: nobody is, and what the Book does not have is Unknown.
 	ESI *esi.Client
-	// Queue is how many ids may wait of each sort: what somebody asked for, what is asked for ahead, tickers and places, old names,
-	// and what there was none of a day ago; 0 means DefaultQueue.
+	// Queue is how many ids may wait of each sort: what a killmail names, what somebody made up, what is asked for ahead, what was
+	// refused together with others, tickers and places, old names, and what there was none of a day ago; 0 means DefaultQueue.
 	Queue int
 	// Cache is how many entries are kept in memory; 0 means DefaultCache.
 	Cache int
@@ -91,16 +91,17 @@ type Book struct {
 	esi   *esi.Client
 	log   *slog.Logger
 	file  *file        // nil: names are kept in memory only
-	asked atomic.Int64 // when somebody last called Get, in nanoseconds since 1970
+	asked atomic.Int64 // when somebody last called Get or Guess, in nanoseconds since 1970
 
 	wake   chan struct{} // cap 1: there is something to ask for
-	demand chan struct{} // cap 1: somebody called Get
+	demand chan struct{} // cap 1: somebody called Get or Guess
 
 	mu      sync.Mutex // guards the rest; held for map operations, never through a request or a look at the disk
 	cache   cache
 	unsaved map[uint32]record // what the file does not have yet; empty without one
 	lines   [sorts]line
 	flying  map[uint32]sort // what is being asked about, out of its line
+	detail  uint32          // and whose ticker or place is
 	changed chan struct{}   // closed and made anew when ids stop being Pending
 	status  Status          // without Known and Pending
 	told    map[string]bool // sorts of wrong answers that the log has
@@ -163,17 +164,24 @@ func (b *Book) Close() error {
 	return b.file.close()
 }
 
-// Get tells what is known of an id, at once. What is not known is asked for in the background.
-func (b *Book) Get(id uint32) (Entry, State) {
+// Get tells what is known of an id that a killmail names, at once. What is not known is asked for in the background.
+func (b *Book) Get(id uint32) (Entry, State) { return b.look(id, asked) }
+
+// Guess is Get for an id that whoever asks may have made up. It is asked for behind those in killmails, and not together with
+// them: one that does not exist has ESI refuse all.
+func (b *Book) Guess(id uint32) (Entry, State) { return b.look(id, guessed) }
+
+func (b *Book) look(id uint32, why sort) (Entry, State) {
 	if b == nil {
 		return Entry{}, Unknown
 	}
-	b.asked.Store(time.Now().UnixNano())
+	now := time.Now()
+	b.asked.Store(now.UnixNano())
 	ring(b.demand)
-	return b.get(id, asked)
+	return b.get(id, why, now)
 }
 
-// Await waits until none of the ids is Pending, or returns the cause of ctx.
+// Await waits until none of the ids, which may be made up, is Pending, or returns the cause of ctx.
 func (b *Book) Await(ctx context.Context, ids []uint32) error {
 	if b == nil {
 		return nil
@@ -183,7 +191,7 @@ func (b *Book) Await(ctx context.Context, ids []uint32) error {
 		changed := b.changed // before the look, or what changes between the two is waited for in vain
 		b.mu.Unlock()
 		pending = slices.DeleteFunc(pending, func(id uint32) bool {
-			_, state := b.Get(id)
+			_, state := b.Guess(id)
 			return state != Pending
 		})
 		if len(pending) == 0 {
@@ -208,12 +216,12 @@ func (b *Book) Learn(names map[uint32]Entry) {
 }
 
 // get is Get for a reason.
-func (b *Book) get(id uint32, why sort) (Entry, State) {
+func (b *Book) get(id uint32, why sort, now time.Time) (Entry, State) {
 	b.mu.Lock()
 	r, ok := b.held(id)
 	if ok || b.file == nil || b.queued(id) {
 		defer b.mu.Unlock()
-		return b.judge(id, r, ok, why)
+		return b.judge(id, r, ok, why, now)
 	}
 	b.mu.Unlock()
 	r, ok = b.file.get(id)
@@ -224,7 +232,7 @@ func (b *Book) get(id uint32, why sort) (Entry, State) {
 	} else if ok {
 		b.cache.put(id, r)
 	}
-	return b.judge(id, r, ok, why)
+	return b.judge(id, r, ok, why, now)
 }
 
 // held is what memory has. The caller holds b.mu.
@@ -237,8 +245,8 @@ func (b *Book) held(id uint32) (record, bool) {
 }
 
 // judge says how an id stands, and sees to it that what is missing or old is asked for. The caller holds b.mu.
-func (b *Book) judge(id uint32, r record, ok bool, why sort) (Entry, State) {
-	age := func(at int64) time.Duration { return time.Since(time.Unix(at, 0)) }
+func (b *Book) judge(id uint32, r record, ok bool, why sort, now time.Time) (Entry, State) {
+	old := func(at int64, most time.Duration) bool { return now.Unix()-at > int64(most/time.Second) }
 	switch {
 	case b.esi == nil:
 	case !ok && !possible(id):
@@ -247,14 +255,14 @@ func (b *Book) judge(id uint32, r record, ok bool, why sort) (Entry, State) {
 		b.want(id, why)
 		return Entry{}, Pending
 	case r.Category == 0:
-		if age(r.fetched) > noneFor {
+		if old(r.fetched, noneFor) {
 			b.want(id, again)
 		}
 	default:
-		if age(r.fetched) > freshFor {
+		if old(r.fetched, freshFor) {
 			b.want(id, stale)
 		}
-		if r.hasDetails() && age(r.detailed) > freshFor {
+		if r.hasDetails() && old(r.detailed, freshFor) {
 			b.want(id, details)
 		}
 	}

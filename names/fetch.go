@@ -21,12 +21,15 @@ const (
 	// afterRefusal is how long to ask for nothing after ESI refused an id. Refusals count as errors, of which it allows a hundred
 	// a minute to everything behind one address.
 	afterRefusal = 2 * time.Second
+	// manyRefusals is after how many in a row the wait grows, to longestRefusal: something is wrong, here or there.
+	manyRefusals   = 20
+	longestRefusal = 30 * time.Second
 	// saveEvery is how long what was learned may wait to be written. A crash before has it asked for again.
 	saveEvery = 2 * time.Second
 	// maxUnsaved bounds what waits to be written while the disk is full.
 	maxUnsaved = 8192
 	// maxTries is how often an id may fail alone, while others do not, before it is believed to be one that ESI cannot answer.
-	maxTries = 3
+	maxTries = 5
 	// maxTroubled bounds the ids whose failures are counted.
 	maxTroubled = 1024
 )
@@ -34,11 +37,13 @@ const (
 // fetcher is the asking. It belongs to the goroutine of Run.
 type fetcher struct {
 	*Book
-	// size is how many names are asked for at once. One id that does not exist makes ESI refuse all: then it is halved, and
-	// doubled with each answer.
+	// size is how many doubtful names are asked for at once. One id that does not exist makes ESI refuse all: then it is halved,
+	// and doubled with each answer.
 	size int
 	// suspects are ids that ESI refused together: there is at least one among them that does not exist. They are flying.
 	suspects []uint32
+	// refusals counts those since ESI last told a name.
+	refusals int
 	backoff  upstream.Backoff
 	lastGood time.Time
 	troubled map[uint32]trouble
@@ -61,8 +66,10 @@ func (b *Book) Run(ctx context.Context) error {
 			b.putBack([]uint32{id})
 		}
 		b.mu.Unlock()
+		ring(b.wake) // for the next Run
 		b.save()
 	}()
+	f.idle(ctx)
 	for ctx.Err() == nil {
 		if time.Since(f.saved) >= saveEvery {
 			f.save()
@@ -96,33 +103,50 @@ func (f *fetcher) one(ctx context.Context) bool {
 	if f.esi == nil {
 		return false
 	}
+	// What is in doubt comes behind what is not, or whoever asks for ids that do not exist would leave all others without names.
+	if f.take(ctx, maxAsked, asked, ahead) || f.take(ctx, maxAsked, guessed) {
+		return true
+	}
 	if n := len(f.suspects); n > 0 {
 		f.names(ctx, f.suspects[:max(1, n/2)])
 		return true
 	}
+	if f.take(ctx, f.size, doubtful) {
+		return true
+	}
 	f.mu.Lock()
-	ids := f.takeNames(f.size)
-	var detail []uint32
-	if len(ids) == 0 {
-		detail = f.lines[details].take(nil, 1)
+	one := f.lines[details].take(nil, 1)
+	if len(one) > 0 {
+		f.detail = one[0]
 	}
 	f.mu.Unlock()
-	switch {
-	case len(ids) > 0:
-		f.names(ctx, ids)
-	case len(detail) > 0:
-		f.details(ctx, detail[0])
-	default:
+	if len(one) > 0 {
+		f.details(ctx, one[0])
+		f.mu.Lock()
+		f.detail = 0
+		f.mu.Unlock()
+		return true
+	}
+	return f.take(ctx, maxAsked, stale) || f.take(ctx, f.size, again)
+}
+
+// take asks for up to n names from lines; false: there are none.
+func (f *fetcher) take(ctx context.Context, n int, from ...sort) bool {
+	f.mu.Lock()
+	ids := f.takeNames(n, from...)
+	f.mu.Unlock()
+	if len(ids) == 0 {
 		return false
 	}
+	f.names(ctx, ids)
 	return true
 }
 
 // names asks for names, which are flying.
 //
 // When ESI refuses them, a half is asked for, and a half of that, until it answers or there is one alone, which does not exist.
-// The other halves are innocent until they are refused themselves. So one that does not exist among n costs log2(n) + 2 requests
-// at most, and when none exist each costs one.
+// The other halves are innocent until they are refused themselves. So one that does not exist among n costs about log2(n) requests
+// to find and as many small ones until all is as before, and when none exist each costs one.
 func (f *fetcher) names(ctx context.Context, ids []uint32) {
 	body := []byte{'['}
 	for i, id := range ids {
@@ -171,28 +195,40 @@ func (f *fetcher) names(ctx context.Context, ids []uint32) {
 		f.learn(id, r)
 		delete(f.troubled, id)
 	}
+	f.refusals = 0
 	f.size = min(f.size*2, maxAsked)
-	if len(f.suspects) > 0 {
+	if f.suspected(ids) {
 		f.suspects = f.suspects[len(ids):] // it is among the others
 	}
+}
+
+// suspected tells whether ids are the first of the suspects.
+func (f *fetcher) suspected(ids []uint32) bool {
+	return len(f.suspects) > 0 && &ids[0] == &f.suspects[0]
 }
 
 // refused narrows down which id does not exist.
 func (f *fetcher) refused(ctx context.Context, ids []uint32) {
 	f.good() // it answers
+	f.refusals++
 	f.mu.Lock()
 	f.status.Refused++
-	f.putBack(f.suspects[min(len(ids), len(f.suspects)):])
-	f.suspects = nil
-	if len(ids) == 1 {
+	if f.suspected(ids) {
+		f.doubt(f.suspects[len(ids):])
+		f.suspects = nil
+	}
+	switch {
+	case len(ids) == 1:
 		f.status.Unknown++
 		f.learn(ids[0], record{fetched: time.Now().Unix()})
-	} else {
+	case len(f.suspects) > 0: // one after another
+		f.doubt(ids)
+	default:
 		f.suspects = ids
 		f.size = max(1, len(ids)/2)
 	}
 	f.mu.Unlock()
-	_ = upstream.Sleep(ctx, afterRefusal)
+	_ = upstream.Sleep(ctx, min(afterRefusal<<max(0, min(f.refusals-manyRefusals, 8)), longestRefusal))
 }
 
 // details asks for the ticker of an id, or where it lies.
@@ -223,7 +259,7 @@ func (f *fetcher) details(ctx context.Context, id uint32) {
 		}
 	}
 	gone := refused(err)
-	if err != nil && !gone && !f.hopeless(id) {
+	if err != nil && !gone && !f.hopeless(id, err) {
 		f.mu.Lock()
 		f.lines[details].add(id)
 		f.mu.Unlock()
@@ -284,7 +320,7 @@ func (f *fetcher) good() {
 
 // failed puts names back that ESI did not answer as it should, and waits. Fewer are asked for then: perhaps it is because of one.
 func (f *fetcher) failed(ctx context.Context, ids []uint32, err error) {
-	alone := len(ids) == 1 && f.hopeless(ids[0])
+	alone := len(ids) == 1 && f.hopeless(ids[0], err)
 	now := time.Now().UTC()
 	f.mu.Lock()
 	f.status.Failures++
@@ -293,15 +329,20 @@ func (f *fetcher) failed(ctx context.Context, ids []uint32, err error) {
 	if alone {
 		f.learn(ids[0], record{fetched: now.Unix()})
 	}
-	if len(ids) > 0 {
-		f.putBack(ids)
-		f.putBack(f.suspects)
+	switch {
+	case len(ids) == 0:
+	case f.suspected(ids):
+		f.doubt(f.suspects)
 		f.suspects = nil
-		f.size = max(1, len(ids)/2)
+	case len(ids) > 1:
+		f.doubt(ids) // perhaps it is because of one of them
+	default:
+		f.putBack(ids)
 	}
+	f.size = max(1, f.size/2)
 	f.mu.Unlock()
 	f.save()
-	wait := f.backoff.Next(upstream.RetryAfter(err))
+	wait := max(f.backoff.Next(0), upstream.RetryAfter(err)) // who asks for little, again and again, is asked less and less
 	if first {
 		f.log.Warn("ESI does not tell names; it is asked again until it does", "wait", wait.Round(time.Second), "err", err)
 	}
@@ -309,9 +350,12 @@ func (f *fetcher) failed(ctx context.Context, ids []uint32, err error) {
 }
 
 // hopeless counts that an id failed alone; true: as often as one may, while others did not.
-func (f *fetcher) hopeless(id uint32) bool {
+func (f *fetcher) hopeless(id uint32, err error) bool {
 	t := f.troubled[id]
-	if t.tries > 0 && !f.lastGood.After(t.at) {
+	switch {
+	case errors.Is(err, upstream.ErrTooMany), errors.Is(err, upstream.ErrForbidden), errors.Is(err, upstream.ErrNetwork):
+		return false // it is not because of the id
+	case t.tries > 0 && !f.lastGood.After(t.at):
 		return false // nothing works
 	}
 	if len(f.troubled) >= maxTroubled {

@@ -151,6 +151,9 @@ func (f *file) get(id uint32) (r record, ok bool) {
 			return err
 		})
 	})
+	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) { // the program is stopping
+		return record{}, false
+	}
 	if err != nil {
 		f.fail(err)
 		return record{}, false

@@ -56,7 +56,7 @@ func (b *Book) followWhile(ctx context.Context, feed *killfeed.Feed) error {
 		for i := range d.Events {
 			for id := range named(d.Events[i].Killmail) {
 				if !static(u, id) {
-					b.get(id, ahead)
+					b.get(id, ahead, time.Now())
 				}
 			}
 		}

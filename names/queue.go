@@ -10,6 +10,10 @@ const (
 	asked sort = iota
 	// ahead: somebody may soon.
 	ahead
+	// guessed: somebody wants the name, and may have made the id up.
+	guessed
+	// doubtful: it was asked for together with one that does not exist, or is that.
+	doubtful
 	// details: a ticker, or where a system or constellation lies.
 	details
 	// stale: a name that is old.
@@ -71,7 +75,11 @@ func (b *Book) queued(id uint32) bool {
 // want has an id asked for, or asked for sooner. The caller holds b.mu.
 func (b *Book) want(id uint32, why sort) {
 	l := &b.lines[why]
-	if _, flies := b.flying[id]; flies && why != details || l.has(id) {
+	if why == details && b.detail == id || l.has(id) {
+		return
+	}
+	// What is in doubt stays so, however much it is wanted: it would take others down with it.
+	if _, flies := b.flying[id]; why != details && (flies || b.lines[doubtful].has(id)) {
 		return
 	}
 	before := -1 // in which line it is
@@ -99,24 +107,14 @@ func (b *Book) want(id uint32, why sort) {
 	ring(b.wake)
 }
 
-// takeNames takes up to n ids whose names are wanted most; none when tickers and places are wanted more. The caller holds b.mu.
-func (b *Book) takeNames(n int) []uint32 {
-	var ids []uint32
-	take := func(why sort) {
-		from := len(ids)
-		ids = b.lines[why].take(ids, n-len(ids))
-		for _, id := range ids[from:] {
+// takeNames takes up to n ids from lines of names, those of the first first. The caller holds b.mu.
+func (b *Book) takeNames(n int, from ...sort) (ids []uint32) {
+	for _, why := range from {
+		before := len(ids)
+		ids = b.lines[why].take(ids, n-before)
+		for _, id := range ids[before:] {
 			b.flying[id] = why
 		}
-	}
-	take(asked)
-	take(ahead)
-	if len(ids) > 0 || b.lines[details].len() > 0 {
-		return ids
-	}
-	// These are not mixed: what there was none of makes ESI refuse all that it is asked with.
-	if take(stale); len(ids) == 0 {
-		take(again)
 	}
 	return ids
 }
@@ -129,5 +127,18 @@ func (b *Book) putBack(ids []uint32) {
 			delete(b.flying, id)
 			b.lines[why].add(id)
 		}
+	}
+}
+
+// doubt puts ids that were refused together into the line of those, as long as there is room. The caller holds b.mu.
+func (b *Book) doubt(ids []uint32) {
+	l := &b.lines[doubtful]
+	for _, id := range ids {
+		delete(b.flying, id)
+		if l.full() {
+			b.status.Dropped++
+			continue
+		}
+		l.add(id)
 	}
 }

@@ -104,15 +104,15 @@ type extract struct {
 	classes, inRegion map[uint32]uint32
 }
 
-// readArchive takes from an archive what an index needs. Errors wrap ErrBroken when the archive is to blame. done is told how
+// readArchive takes from an archive what an index needs: the wanted members. Errors wrap ErrBroken when the archive is to blame. done is told how
 // many of total bytes, unpacked, have been read.
-func readArchive(ctx context.Context, file string, done func(n, total int64)) (killfeed.UniverseData, release, error) {
+func readArchive(ctx context.Context, file string, wanted []member, done func(n, total int64)) (killfeed.UniverseData, release, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return killfeed.UniverseData{}, release{}, fmt.Errorf("reading the static data archive: %w", err)
 	}
 	defer f.Close()
-	x, err := newExtract(ctx, f, done)
+	x, err := newExtract(ctx, f, wanted, done)
 	if err != nil {
 		if ctx.Err() == nil {
 			err = fmt.Errorf("static data archive %s is %w: %w", file, ErrBroken, err)
@@ -140,7 +140,7 @@ func buildInName(name string) int {
 	return 0
 }
 
-func newExtract(ctx context.Context, f *os.File, done func(n, total int64)) (*extract, error) {
+func newExtract(ctx context.Context, f *os.File, wanted []member, done func(n, total int64)) (*extract, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -155,7 +155,6 @@ func newExtract(ctx context.Context, f *os.File, done func(n, total int64)) (*ex
 	if len(z.File) > maxMembers {
 		return nil, fmt.Errorf("it has %d files in it, more than %d", len(z.File), maxMembers)
 	}
-	wanted := members()
 	files := make([]*zip.File, len(wanted))
 	var total int64
 	for i, m := range wanted {
@@ -245,7 +244,7 @@ func (x *extract) read(ctx context.Context, f *zip.File, m member, done func(n i
 		return fmt.Errorf("of its %d records %d have a name, and there should be %d at least", records, named, m.least)
 	}
 	done(bytesRead)
-	return nil
+	return context.Cause(ctx)
 }
 
 // add takes a record.

@@ -30,9 +30,14 @@ const (
 )
 
 // tries counts what fails and makes the pauses in between.
-type tries struct{ backoff upstream.Backoff }
+type tries struct {
+	backoff upstream.Backoff
+	failed  func(err error, wait time.Duration)
+}
 
-func newTries() *tries { return &tries{upstream.Backoff{Least: leastWait, Most: mostWait}} }
+func (o *Options) newTries() *tries {
+	return &tries{upstream.Backoff{Least: leastWait, Most: mostWait}, o.Failed}
+}
 
 // again waits after a failure that may pass, and returns nil to try once more. Else it returns why not.
 func (t *tries) again(ctx context.Context, err error) error {
@@ -49,13 +54,14 @@ func (t *tries) again(ctx context.Context, err error) error {
 	if n := t.backoff.Failures(); n >= maxTries {
 		return fmt.Errorf("%w (tried %d times)", err, n)
 	}
+	t.failed(err, wait)
 	return upstream.Sleep(ctx, wait)
 }
 
 // latest asks upstream for its latest build.
 func (o *Options) latest(ctx context.Context) (release, error) {
 	address := o.URL + "/latest.jsonl"
-	for t := newTries(); ; {
+	for t := o.newTries(); ; {
 		ans, err := o.Client.Get(ctx, address, maxLatest)
 		if err == nil {
 			var r release
@@ -110,7 +116,7 @@ func (d *download) run(ctx context.Context) error {
 		return err
 	}
 	d.furthest, _, _ = d.have()
-	t := newTries()
+	t := d.newTries()
 	for first := true; ; first = false {
 		came, err := d.try(ctx, first)
 		d.came += came

@@ -5,10 +5,11 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"maps"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,11 +22,17 @@ import (
 
 const build = 3569502
 
-// madeUp are the members of an archive of a world that was made up; they are made once.
-var madeUp = sync.OnceValue(func() map[string][]byte { return sdesim.MadeUp(build).Members() })
+// small are the members of an archive of a small world, for a test to change. Only updates with few accept it.
+func small() map[string][]byte { return sdesim.Small(build).Members() }
 
-// members of madeUp, for a test to change.
-func copyOfMembers() map[string][]byte { return maps.Clone(madeUp()) }
+// few accepts archives with two records of everything, where a real one must have thousands.
+func few() []member {
+	all := members()
+	for i := range all {
+		all[i].least = min(all[i].least, 2)
+	}
+	return all
+}
 
 // pack makes an archive.
 func pack(t testing.TB, members map[string][]byte) []byte {
@@ -47,11 +54,13 @@ func file(t testing.TB, name string, data []byte) string {
 	return name
 }
 
-// archiveOf is a file with madeUp as the archive of a build.
+// archiveOf is a file with the small world as the archive of a build. It has some MB that nobody wants, to be downloaded.
 func archiveOf(t testing.TB, number int) string {
 	t.Helper()
-	members := copyOfMembers()
-	members["_sde.jsonl"] = (&sdesim.Data{UniverseData: killfeed.UniverseData{Build: number}}).Members()["_sde.jsonl"]
+	members := sdesim.Small(number).Members()
+	noise := make([]byte, 3<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	members["mapMoons.jsonl"] = noise
 	return file(t, archiveName(number), pack(t, members))
 }
 
@@ -88,7 +97,7 @@ func open(t *testing.T, dir string, archives ...string) *site {
 		<-ended
 		synctest.Wait()
 	})
-	return &site{server, t, w, Options{Dir: dir, Client: client, URL: "http://standin/static-data/tranquility"}}
+	return &site{server, t, w, Options{Dir: dir, Client: client, URL: "http://standin/static-data/tranquility", members: few()}}
 }
 
 // update must succeed.
@@ -130,6 +139,8 @@ func entries(t testing.TB, dir string) (names []string) {
 type wire struct {
 	transport *http.Transport
 
+	before func() // called before an archive is asked for; nil: nothing is
+
 	mu     sync.Mutex // guards the rest
 	left   int64      // below 0: it does not
 	cancel context.CancelFunc
@@ -137,6 +148,9 @@ type wire struct {
 }
 
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+	if w.before != nil && strings.HasSuffix(r.URL.Path, ".zip") {
+		w.before()
+	}
 	res, err := w.transport.RoundTrip(r)
 	if err == nil && res.Header.Get("Content-Type") == "application/zip" {
 		w.mu.Lock()

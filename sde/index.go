@@ -84,25 +84,33 @@ func checksum(file []byte) uint32 {
 }
 
 // decode reads an index file. The error says what is wrong with it.
-func decode(file []byte) (d killfeed.UniverseData, r release, err error) {
-	switch {
-	case len(file) < headSize || string(file[:len(magic)]) != magic:
-		return d, r, errors.New("it is no index of static data")
-	case binary.BigEndian.Uint16(file[len(magic):]) != version:
-		return d, r, fmt.Errorf("it is in format %d, and this version of killfeed reads format %d",
-			binary.BigEndian.Uint16(file[len(magic):]), version)
-	case binary.BigEndian.Uint32(file[headSize-4:]) != checksum(file):
-		return d, r, errors.New("its checksum does not match")
-	}
-	z := flate.NewReader(bytes.NewReader(file[headSize:]))
-	body, err := io.ReadAll(io.LimitReader(z, maxUnpacked+1))
-	switch {
-	case err != nil:
-		return d, r, fmt.Errorf("it cannot be unpacked: %w", err)
-	case len(body) > maxUnpacked:
-		return d, r, fmt.Errorf("unpacked it has more than %d bytes", maxUnpacked)
+func decode(file []byte) (killfeed.UniverseData, release, error) {
+	body, err := unpack(file)
+	if err != nil {
+		return killfeed.UniverseData{}, release{}, err
 	}
 	return decodeBody(body)
+}
+
+// unpack returns the body of an index file.
+func unpack(file []byte) ([]byte, error) {
+	switch {
+	case len(file) < headSize || string(file[:len(magic)]) != magic:
+		return nil, errors.New("it is no index of static data")
+	case binary.BigEndian.Uint16(file[len(magic):]) != version:
+		return nil, fmt.Errorf("it is in format %d, and this version of killfeed reads format %d",
+			binary.BigEndian.Uint16(file[len(magic):]), version)
+	case binary.BigEndian.Uint32(file[headSize-4:]) != checksum(file):
+		return nil, errors.New("its checksum does not match")
+	}
+	body, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(file[headSize:])), maxUnpacked+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("it cannot be unpacked: %w", err)
+	case len(body) > maxUnpacked:
+		return nil, fmt.Errorf("unpacked it has more than %d bytes", maxUnpacked)
+	}
+	return body, nil
 }
 
 // decodeBody reads what encode has packed.

@@ -10,8 +10,8 @@
 // leaves the index as it was, and the error says what is wrong. One that was downloaded is removed then.
 //
 // Little is fetched: nothing but a line when the build is the one that is there, or an older one. A download that was interrupted
-// goes on where it was, also in another process and another week, as long as upstream has the same file; no byte is fetched
-// twice.
+// goes on where it was, also in another process and another week, as long as upstream has the same file; what has come
+// is not fetched again.
 //
 // Bounds: an archive, what is unpacked of it, a line, a table and a name have limits, and so have the time in which nothing
 // comes and the number of tries. At no time is more than one line of an archive in memory, and what has been taken from it.
@@ -49,8 +49,8 @@
 //	NPC corporations:   table, tickers (each its length, then the text)
 //
 // A table is the number of rows, then for each row, in ascending order of id, the difference between its id and the one before
-// (the first one's id itself), then the length of each name, then the names. What follows a table has a value for each row. Like
-// stands beside like, which packs to a third of what rows would.
+// (the first one's id itself), then the length of each name, then the names. What follows a table has a value for each row. So
+// like stands beside like, which packs better than rows do.
 package sde
 
 import (
@@ -186,6 +186,10 @@ type Options struct {
 	URL string
 	// Progress, unless nil, is told how it goes, often, by the goroutine that called Update.
 	Progress func(Progress)
+	// Failed, unless nil, is told of each try that failed, and after how long the next one follows.
+	Failed func(err error, wait time.Duration)
+
+	members []member // what is wanted of an archive; nil: members()
 }
 
 // Result is what came of an update.
@@ -259,8 +263,14 @@ func (o *Options) begin() (end func(), err error) {
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
+	if o.Failed == nil {
+		o.Failed = func(error, time.Duration) {}
+	}
 	if o.URL == "" {
 		o.URL = DefaultURL
+	}
+	if o.members == nil {
+		o.members = members()
 	}
 	// The data directory is the server's. What is below is no secret, and the server need not be who updates.
 	err = os.MkdirAll(o.Dir, 0o750)
@@ -279,7 +289,7 @@ func (o *Options) begin() (end func(), err error) {
 
 // install makes an index of an archive and puts it in its place. build is what the archive must be of; 0: of any.
 func (o *Options) install(ctx context.Context, archive string, build int) (Result, error) {
-	d, r, err := readArchive(ctx, archive, func(n, total int64) { o.Progress(Progress{Reading, n, total}) })
+	d, r, err := readArchive(ctx, archive, o.members, func(n, total int64) { o.Progress(Progress{Reading, n, total}) })
 	if err != nil {
 		return Result{}, err
 	}

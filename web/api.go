@@ -76,6 +76,7 @@ type API struct {
 	exchanges sync.Pool                  // of *exchange
 	rooms     sync.Pool                  // of *[maxFrames]killfeed.Event
 	buffers   sync.Pool                  // of *[]byte
+	mentions  sync.Pool                  // of *mentioned
 	head      atomic.Pointer[headHeader] // the newest Killfeed-Head; a race costs one more allocation
 }
 
@@ -98,6 +99,7 @@ func New(feed *killfeed.Feed, c Config) (*API, error) {
 	a.exchanges.New = func() any { return new(exchange) }
 	a.rooms.New = func() any { return new([maxFrames]killfeed.Event) }
 	a.buffers.New = func() any { return new([]byte) }
+	a.mentions.New = func() any { return new(mentioned) }
 	a.shelves.api, a.shelves.plain = a, newShelf(a, shape{}, shelfSlots)
 	a.live = live.New(live.Options{Max: c.MaxConnections, Rate: c.ConnectRate})
 	if c.Sockets.Panicked == nil {

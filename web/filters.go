@@ -35,6 +35,7 @@ func (f *filters) compile(text string, u *killfeed.Universe) (*killfeed.Filter, 
 	if known != nil {
 		return known, nil
 	}
+	text = strings.Clone(text)                   // it may be part of a request, which must not be kept with it
 	filter, err := killfeed.ParseFilter(text, u) // outside the lock: a long one takes a while
 	if err != nil {
 		return nil, err
@@ -50,6 +51,6 @@ func (f *filters) compile(text string, u *killfeed.Universe) (*killfeed.Filter, 
 			break
 		}
 	}
-	f.byText[strings.Clone(text)] = filter // text may be part of a request
+	f.byText[text] = filter
 	return filter, nil
 }

@@ -167,7 +167,8 @@ func (a *API) search(x *exchange) error {
 	case strings.TrimSpace(text) == "" || len(text) > maxSearch:
 		return killfeed.Invalid("q", text, "some of a name, 1 to "+strconv.Itoa(maxSearch)+" bytes")
 	case u == nil:
-		return killfeed.Invalid("q", text, "nothing yet: names need static data, which this server does not have (killfeed sde update gets it)")
+		return killfeed.Invalid("q", text,
+			"nothing yet: names need static data, which this server does not have (killfeed sde update gets it)")
 	}
 	if len(kinds) == 0 {
 		for _, s := range searchable {

@@ -63,7 +63,8 @@ func FuzzRead(f *testing.F) {
 		{"client_id=a&systems=1,2&limit=5", ""}, {"", `{"client_id":"a","systems":[1,"2"],"topics":["all"]}`},
 		{"client_id=a", `{"systems":[1],"wait":2.5,"start":"latest","unknown":{"a":[1,{"b":"]}"}]}}`},
 		{"", `{"client_id":"\ud800","systems":["\u0031"]}`}, {"", `{"a":"\\","systems":[]}`}, {"", "\uFEFF{}"}, {"", `[1]`},
-		{"after=1-00000000&topics=label:solo", `{"max_age":"15m"}`}, {"", `{ "client_id" : "a" , "systems" : [ 1 , 2 ] } `},
+		{"after=1-00000000&topics=label:solo&filter=isk%3E1b;(npc%3D0,solo%3D1)", `{"max_age":"15m","names":true}`},
+		{"after=0&topics=kill:ship:Rifter&fields=a.b,c", `{"filter":"label=\"a,b\"","fields":"a..b"}`}, {"", `{ "client_id" : "a" , "systems" : [ 1 , 2 ] } `},
 	} {
 		f.Add(seed[0], seed[1])
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
-	"sync"
 	"unicode/utf8"
 
 	"killfeed"
@@ -16,9 +15,6 @@ type mentioned struct {
 	ids     [names.Type + 1][]uint32
 	missing []uint32
 }
-
-// mentions is a pool: an event has few ids, but a poll has a thousand events.
-var mentions = sync.Pool{New: func() any { return new(mentioned) }}
 
 // categoryOf is what the members of a killmail with that name are ids of; 0: nothing that is called something.
 func categoryOf(member []byte) names.Category {
@@ -82,7 +78,7 @@ func idAt(text []byte) (uint32, bool) {
 // appendNames appends the object that says what is called what in a killmail's text, of which all or some is shown. What is not
 // known yet is asked for, and nothing waits for the answer.
 func (a *API) appendNames(b []byte, system uint32, killmail []byte) []byte {
-	m := mentions.Get().(*mentioned)
+	m := a.mentions.Get().(*mentioned)
 	m.read(killmail)
 	u := a.feed.Universe()
 	b = append(b, '{')
@@ -120,7 +116,7 @@ func (a *API) appendNames(b []byte, system uint32, killmail []byte) []byte {
 	}
 	const most = 4096 // ids: what a battle needed is not kept for the many small ones
 	if cap(m.ids[names.Character]) <= most {
-		mentions.Put(m)
+		a.mentions.Put(m)
 	}
 	return append(b, '}')
 }

@@ -135,9 +135,36 @@ func TestShapesOnEveryEdge(t *testing.T) {
 					t.Errorf("%s of %q: %s\nwant %s", name, shape, text, want)
 				}
 			}
+			wantShelves := func(when string, want, readers int) {
+				if shape == "" {
+					want, readers = 0, 0
+				}
+				if shelves, n := h.api.Shelves(); shelves != want || n != readers {
+					t.Errorf("%q, %s: %d shelves with %d readers, want %d with %d", shape, when, shelves, n, want, readers)
+				}
+			}
+			wantShelves("three readers", 1, 3)
+			w.send(`["1","2","region:The Forge","phx_leave",{}]`)
+			w.next()
+			w.next()
+			wantShelves("one has left its channel", 1, 2)
 			sse.leave()
+			w.send(fmt.Sprintf(`["2","3","killfeed","phx_join",%s]`, strings.Replace(`{"systems":["Jita"],`+string(text[1:]), ",}", "}", 1)))
+			if reply := parse(t, w.next()); reply.status() != "ok" {
+				t.Errorf("a join by name: %s", reply.payload)
+			}
+			w.send(`["2","4","killfeed","update",{"add":{"topics":["space:null","region:the forge"]},"remove":{"systems":["jita"]}}]`)
+			if reply := parse(t, w.next()); !strings.Contains(string(reply.payload), `"topics":2`) {
+				t.Errorf("an update by name: %s", reply.payload)
+			}
+			w.send(`["3","5","all","phx_join",{"fields":""}]`) // refused: it takes no shelf
+			w.next()
 			lines.leave()
+			synctest.Wait()
+			wantShelves("one channel", 1, 1)
 			w.conn.CloseNow()
+			synctest.Wait()
+			wantShelves("nobody", 0, 0)
 		})
 	}
 }

@@ -134,6 +134,13 @@ func TestDescribeEvent(t *testing.T) {
 		{`{"event_id":1,"system_id":2,"received_at":"2026-11-23T12:00:00.000Z","killmail":{}}`, "      1  2026-11-23 12:00:00  system 2"},
 		{`{"event_id":1,"system_id":2,"received_at":"2026-11-23T12:00:00.000Z","killmail":{"victim":[],"attackers":3,"killmail_id":"x"}}`,
 			"      1  2026-11-23 12:00:00  system 2"},
+		{`{"event_id":17,"system_id":30000142,"received_at":"2026-11-23T12:00:00.123Z","killmail":` + madeUp(5) + `,"names":{` +
+			`"system":{"id":30000142,"name":"Jita","region":{"id":10000002,"name":"The Forge"}},"types":{"670":{"name":"Capsule"}},` +
+			`"characters":{"9105":{"name":"Ann\u001b[31m\n"}},"corporations":{"98000002":{"name":"Anns","ticker":"ANN"}}}}`,
+			"     17  2026-11-23 12:00:00  killed 2026-11-22 18:00:00  Jita (The Forge)  Capsule  Ann?[31m?  Anns [ANN]  by 1  " +
+				"https://zkillboard.com/kill/5/"},
+		{`{"event_id":1,"system_id":2,"received_at":"2026-11-23T12:00:00.000Z","killmail":{"victim":{"ship_type_id":3}},"names":{"system":7}}`,
+			"      1  2026-11-23 12:00:00  system 2  ship 3"},
 	} {
 		if got := string(describeEvent([]byte(c.event), false)); got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)

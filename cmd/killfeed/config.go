@@ -46,6 +46,7 @@ type settings struct {
 	redisqURL  string
 	zkillWSURL string
 	followURL  string
+	names      string
 	demo       bool
 	demoRate   float64
 
@@ -94,6 +95,8 @@ func (s *settings) flags() *pflag.FlagSet {
 	fs.StringVar(&s.redisqURL, "redisq-url", "", "follow a service that speaks RedisQ, by the `URL` of its listen.php")
 	fs.StringVar(&s.zkillWSURL, "zkill-ws-url", "", "follow a websocket that speaks as zKillboard's, by its `URL`")
 	fs.StringVar(&s.followURL, "follow-url", "", "follow another killfeed, by its base `URL`")
+	fs.Var(choice(&s.names, "auto", "auto", off), "names",
+		"what characters, corporations and alliances are called; auto: asked of ESI when somebody wants names, and kept in --data; off: not at all")
 	fs.BoolVar(&s.demo, "demo", false, "make up killmails of invented pilots, without a network; --data is then killfeed-demo")
 	fs.Float64Var(&s.demoRate, "demo-rate", 1, "speed of the demo: at `1` a real evening's pace, at 10 ten times as fast")
 

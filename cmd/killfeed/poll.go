@@ -55,7 +55,8 @@ type selection struct {
 }
 
 func (s *selection) addFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&s.filter, "filter", "", "only events that match this `filter`, as in 'isk>1b;region=The Forge'; the others count as read")
+	fs.StringVar(&s.filter, "filter", "",
+		"only events that match this `filter`, as in 'isk>1b;region=The Forge'; the others count as read")
 	s.addShapeFlags(fs)
 }
 

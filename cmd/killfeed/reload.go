@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"killfeed/sde"
 	"killfeed/web"
 )
 
@@ -18,15 +19,16 @@ func hangups() (again <-chan os.Signal, stop func()) {
 	return c, func() { signal.Stop(c) }
 }
 
-// followToken reads the admin token anew each time that it is told to, until ctx ends. When that fails, the token stays what it
-// was.
-func (a *app) followToken(ctx context.Context, again <-chan os.Signal, api *web.API, log *slog.Logger) error {
+// followHangups reads the admin token anew each time that it is told to, and has a new index of static data looked for, until ctx
+// ends. When the token cannot be read, it stays what it was.
+func (a *app) followHangups(ctx context.Context, again <-chan os.Signal, api *web.API, static *sde.Watch, log *slog.Logger) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-again:
 		}
+		static.Reload()
 		token, file, err := adminToken(a.settings.data, log)
 		if err != nil {
 			log.Error("the admin token could not be read again; the one before holds", "err", err)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"killfeed/internal/sdesim"
 )
 
 // The scripts in testdata/script run the real main; each reads as documentation of what users see.
@@ -31,10 +33,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"await":     await,
-			"killmails": killmails,
-			"post":      post,
-			"until":     until,
+			"sdearchive": sdeArchive,
+			"await":      await,
+			"killmails":  killmails,
+			"post":       post,
+			"until":      until,
 		},
 	})
 }
@@ -115,6 +118,18 @@ func killmails(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(filepath.Dir(path), 0o777))
 	ts.Check(os.WriteFile(path, []byte(b.String()), 0o666))
+}
+
+// sdearchive FILE BUILD writes an archive of made-up static data.
+func sdeArchive(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sdearchive file build")
+	}
+	build, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	data, err := sdesim.MadeUp(build).Archive()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o666))
 }
 
 // madeUp is a killmail that never was, in ESI's shape: odd ids in Jita, even ones in Amarr.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	neturl "net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -14,8 +16,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"killfeed"
+	"killfeed/ingest/demo"
 	"killfeed/ingest/upstream"
 	"killfeed/sde"
+	"killfeed/supervise"
 )
 
 func (a *app) sdeCmd() *cobra.Command {
@@ -26,7 +30,7 @@ func (a *app) sdeCmd() *cobra.Command {
 publishes it with every build of the game. With it installed, topics and filters can be about constellations, regions,
 kinds of space and groups, names can be used instead of ids, and --names puts names into what is printed.
 
-It is kept in <data>/static, some 1.5 MB. A server may run meanwhile: it takes up a new build within 30 seconds, or at once
+It is kept in <data>/static, about 1 MB. A server may run meanwhile: it takes up a new build within 30 seconds, or at once
 on SIGHUP.`,
 	}, a.sdeUpdateCmd(), a.sdeShowCmd(), a.sdeStatusCmd())
 }
@@ -63,7 +67,7 @@ const stallTime = 30 * time.Second
 
 func (a *app) sdeUpdate(ctx context.Context, from, url string, asJSON bool) error {
 	show := a.sdeProgress()
-	o := sde.Options{Dir: a.settings.data, URL: url, Progress: show.update}
+	o := sde.Options{Dir: a.settings.data, URL: url, Progress: show.update, Failed: show.failed}
 	var (
 		result sde.Result
 		err    error
@@ -75,6 +79,9 @@ func (a *app) sdeUpdate(ctx context.Context, from, url string, asJSON bool) erro
 			return usageError{hint(errors.New("contact is missing: the upstream wants to know whom to write to"),
 				"give --contact you@example.com, or a URL; or get %s/eve-online-static-data-latest-jsonl.zip by other means, and give it with --from",
 				strings.TrimSuffix(sde.DefaultURL, "/tranquility"))}
+		}
+		if u, err := neturl.Parse(url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return usagef("url %q is not accepted: want a URL as %s", url, sde.DefaultURL)
 		}
 		if o.Client, err = a.upstream(nil, upstream.Config{Timeout: stallTime}); err != nil {
 			return err
@@ -151,6 +158,8 @@ func (s *sdeShow) update(p sde.Progress) {
 		}
 	}
 	switch {
+	case s.bar != nil && p.Total == 0: // nothing can be a part of nothing
+		s.bar.Describe(s.line(p))
 	case s.bar != nil:
 		_ = s.bar.Set64(p.Done)
 	case time.Since(s.last) >= plainEvery:
@@ -167,6 +176,14 @@ func (s *sdeShow) line(p sde.Progress) string {
 	}
 	left := time.Duration(float64(took) * float64(p.Total-p.Done) / float64(came))
 	return fmt.Sprintf("%s: %d%%, %s of %s, %s left", p.Stage, p.Done*100/p.Total, megabytes(p.Done), megabytes(p.Total), left.Round(time.Second))
+}
+
+// failed tells of a try that failed.
+func (s *sdeShow) failed(err error, wait time.Duration) {
+	if s.bar != nil {
+		_ = s.bar.Clear()
+	}
+	fmt.Fprintf(s.out, "%v; trying again in %s\n", err, wait.Round(time.Second))
 }
 
 func (s *sdeShow) end() {
@@ -242,11 +259,11 @@ id, in upper or lower case. For a name that nothing has, it says which are near,
 			if len(found) == 0 {
 				missing = append(missing, fmt.Errorf("nothing is called %q or has it as its id%s", arg, nearNames(u, arg)))
 			}
-			for _, thing := range found {
+			for _, e := range found {
 				if asJSON {
-					err = writeJSON(a.stdout, thing)
+					err = writeJSON(a.stdout, e)
 				} else {
-					_, err = fmt.Fprintln(a.stdout, thing.text())
+					_, err = fmt.Fprintln(a.stdout, e.text())
 				}
 				if err != nil {
 					return err
@@ -263,8 +280,8 @@ type named struct {
 	Name string `json:"name"`
 }
 
-// thing is what static data knows of something.
-type thing struct {
+// entity is what static data knows of something.
+type entity struct {
 	// Kind is as in topics, but for types, which are not all ships.
 	Kind string `json:"kind"`
 	named
@@ -279,31 +296,53 @@ type thing struct {
 	Types         int         `json:"types,omitempty"`
 }
 
-// text is a thing in a line.
-func (t *thing) text() string {
-	line := fmt.Sprintf("%s %d: %s", t.Kind, t.ID, t.Name)
+// text is an entity in a line.
+func (e *entity) text() string {
+	line := fmt.Sprintf("%s %d: %s", e.Kind, e.ID, e.Name)
 	add := func(format string, args ...any) { line += fmt.Sprintf(", "+format, args...) }
-	if t.Ticker != "" {
-		line += " [" + t.Ticker + "]"
+	if e.Ticker != "" {
+		line += " [" + e.Ticker + "]"
 	}
-	if t.Space != "" {
-		add("security %s (%s)", t.Security, t.Space)
+	if e.Space != "" {
+		add("security %s (%s)", e.Security, e.Space)
 	}
 	for _, in := range []struct {
 		what  string
 		named *named
-	}{{"constellation", t.Constellation}, {"region", t.Region}, {"group", t.Group}} {
+	}{{"constellation", e.Constellation}, {"region", e.Region}, {"group", e.Group}} {
 		if in.named != nil {
 			add("%s %s (%d)", in.what, in.named.Name, in.named.ID)
 		}
 	}
-	if t.Systems > 0 {
-		add("%d solar systems", t.Systems)
+	if e.Systems > 0 {
+		add("%s", counted(e.Systems, "solar system"))
 	}
-	if t.Types > 0 {
-		add("%d types", t.Types)
+	if e.Types > 0 {
+		add("%s", counted(e.Types, "type"))
 	}
 	return line
+}
+
+// watchStaticData gives the feed the static data that is installed, and each that is installed later. A demo that has none plays
+// with its own.
+func (a *app) watchStaticData(feed *killfeed.Feed, tree *supervise.Tree, log *slog.Logger) (*sde.Watch, error) {
+	w := sde.NewWatch(a.settings.data, feed.SetUniverse, log)
+	if !w.Look() && a.settings.demo {
+		u, err := demo.Universe()
+		if err != nil {
+			return nil, err
+		}
+		feed.SetUniverse(u)
+	}
+	tree.Add("static data", w.Run)
+	return w, nil
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
 }
 
 // shownKinds are the kinds of what can be looked up, in the order in which they are shown.
@@ -315,21 +354,21 @@ func shownKinds() []killfeed.TopicKind {
 }
 
 // lookUp finds what has a name or id.
-func lookUp(u *killfeed.Universe, text string) (found []*thing) {
+func lookUp(u *killfeed.Universe, text string) (found []*entity) {
 	for _, kind := range shownKinds() {
 		id, err := u.Find("name", kind, text)
 		if err != nil {
 			continue
 		}
-		if t := describe(u, kind, id); t != nil {
-			found = append(found, t)
+		if e := describe(u, kind, id); e != nil {
+			found = append(found, e)
 		}
 	}
 	return found
 }
 
 // describe tells of one thing; nil: there is none with the id.
-func describe(u *killfeed.Universe, kind killfeed.TopicKind, id uint32) *thing {
+func describe(u *killfeed.Universe, kind killfeed.TopicKind, id uint32) *entity {
 	constellation := func(id uint32) *named {
 		if c, ok := u.Constellation(id); ok {
 			return &named{c.ID, c.Name}
@@ -345,21 +384,21 @@ func describe(u *killfeed.Universe, kind killfeed.TopicKind, id uint32) *thing {
 	switch kind {
 	case killfeed.KindSystem:
 		if s, ok := u.System(id); ok {
-			return &thing{Kind: "system", named: named{s.ID, s.Name}, Security: json.Number(strconv.FormatFloat(s.ShownSecurity(), 'f', 1, 64)),
+			return &entity{Kind: "system", named: named{s.ID, s.Name}, Security: json.Number(strconv.FormatFloat(s.ShownSecurity(), 'f', 1, 64)),
 				Space: s.Space().String(), Constellation: constellation(s.Constellation), Region: region(s.Region)}
 		}
 	case killfeed.KindConstellation:
 		if c, ok := u.Constellation(id); ok {
-			return &thing{Kind: "constellation", named: named{c.ID, c.Name}, Region: region(c.Region),
+			return &entity{Kind: "constellation", named: named{c.ID, c.Name}, Region: region(c.Region),
 				Systems: len(u.Systems(killfeed.Topic{Kind: kind, ID: id}))}
 		}
 	case killfeed.KindRegion:
 		if r, ok := u.Region(id); ok {
-			return &thing{Kind: "region", named: named{r.ID, r.Name}, Systems: len(u.Systems(killfeed.Topic{Kind: kind, ID: id}))}
+			return &entity{Kind: "region", named: named{r.ID, r.Name}, Systems: len(u.Systems(killfeed.Topic{Kind: kind, ID: id}))}
 		}
 	case killfeed.KindShip:
 		if t, ok := u.Type(id); ok {
-			of := &thing{Kind: "type", named: named{t.ID, t.Name}}
+			of := &entity{Kind: "type", named: named{t.ID, t.Name}}
 			if g, ok := u.Group(t.Group); ok {
 				of.Group, of.Category = &named{g.ID, g.Name}, g.Category
 			}
@@ -367,15 +406,15 @@ func describe(u *killfeed.Universe, kind killfeed.TopicKind, id uint32) *thing {
 		}
 	case killfeed.KindGroup:
 		if g, ok := u.Group(id); ok {
-			return &thing{Kind: "group", named: named{g.ID, g.Name}, Category: g.Category, Types: len(u.Types(id))}
+			return &entity{Kind: "group", named: named{g.ID, g.Name}, Category: g.Category, Types: len(u.Types(id))}
 		}
 	case killfeed.KindFaction:
 		if f, ok := u.Faction(id); ok {
-			return &thing{Kind: "faction", named: named{f.ID, f.Name}}
+			return &entity{Kind: "faction", named: named{f.ID, f.Name}}
 		}
 	case killfeed.KindCorporation:
 		if c, ok := u.Corporation(id); ok {
-			return &thing{Kind: "corporation", named: named{c.ID, c.Name}, Ticker: c.Ticker}
+			return &entity{Kind: "corporation", named: named{c.ID, c.Name}, Ticker: c.Ticker}
 		}
 	}
 	return nil

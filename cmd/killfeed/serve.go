@@ -38,6 +38,9 @@ Reading is open to everybody who can reach the address. Inserting, collecting, a
 admin token, which is made at the first start in <data>/admin.token and read again on SIGHUP. The address answers at once: /livez with 200, all else
 with 503 until the log is open.
 
+Regions, constellations, kinds of space, groups and names need static data: 'killfeed sde update', once and after the
+game's updates, also while the server runs.
+
 Every minute the server removes events that every client has read and that are older than --retain; events older than
 --retain-max or beyond --max-bytes whoever has not read them. A client unseen for --client-ttl holds nothing back. Zero
 switches a limit off.`,
@@ -50,7 +53,7 @@ switches a limit off.`,
 	return a.command(c, []string{
 		"contact", "listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients",
 		"max-connections", "connect-rate", "socket-origins", "drain-time", "cache", "log-level", "log-format",
-		"r2z2-url", "esi-url", "redisq-url", "zkill-ws-url", "follow-url", "demo", "demo-rate",
+		"r2z2-url", "esi-url", "redisq-url", "zkill-ws-url", "follow-url", "names", "demo", "demo-rate",
 	}, func(ctx context.Context, _ []string) error { return a.serve(ctx, addrFile) })
 }
 
@@ -112,22 +115,33 @@ func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Fe
 	}
 	tree := supervise.New(log)
 	tree.Add("collector", feed.Run)
+	static, err := a.watchStaticData(feed, tree, log)
+	if err != nil {
+		return err
+	}
 	if a.settings.demo {
 		tree.Add("demo", func(ctx context.Context) error { return a.runDemo(ctx, feed) })
 	}
 	sources := &sources{tree: tree}
 	if !a.settings.demo {
-		var err error
 		if sources, err = a.newSources(feed, tree, log); err != nil {
 			return err
 		}
 	}
 	defer sources.stop()
+	if sources.names, err = a.newNames(feed, sources.bodies, tree, log); err != nil {
+		return err
+	}
+	defer func() {
+		if err := sources.names.Close(); err != nil {
+			log.Warn("some names may be asked for again", "err", err)
+		}
+	}()
 	api, err := a.open(gate, feed, store, sources, addr, addrFile, log)
 	if err != nil {
 		return err
 	}
-	tree.Add("token", func(ctx context.Context) error { return a.followToken(ctx, again, api, log) })
+	tree.Add("token", func(ctx context.Context) error { return a.followHangups(ctx, again, api, static, log) })
 	return tree.Run(ctx)
 }
 
@@ -143,7 +157,8 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 		AdminToken: token, Version: version(), Retention: a.retention(), Logger: log,
 		Collectors: []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "killfeed_store_disk_bytes", Help: "Space that the store takes on its file system.",
-		}, func() float64 { return float64(store.DiskBytes()) }), sources},
+		}, func() float64 { return float64(store.DiskBytes()) }), sources, nameMetrics{sources.names}},
+		Names:    sources.names,
 		Complete: sources.complete(), Degraded: sources.degraded,
 		Services: func() any { return sources.tree.Status() }, Sources: func() any { return sources.status() },
 	})

@@ -18,6 +18,7 @@ import (
 	"killfeed/ingest/redisq"
 	"killfeed/ingest/upstream"
 	"killfeed/ingest/zkillws"
+	"killfeed/names"
 	"killfeed/supervise"
 )
 
@@ -33,6 +34,7 @@ type sources struct {
 	intakes []*ingest.Intake
 	idle    []ingest.Status // what is not followed, and why
 	bodies  *esi.Client     // nil without a contact
+	names   *names.Book     // nil when they are switched off
 	tree    *supervise.Tree
 	close   []func()
 }

@@ -23,13 +23,14 @@ func (a *app) upstreamSimCmd() *cobra.Command {
 		all                                bool
 		before                             int
 		seed                               uint64
+		static                             []string
 	)
 	c := &cobra.Command{
 		Use:   "upstream-sim [flags] [FILE...]",
 		Short: "Stand in for zKillboard and ESI, for development",
 		Long: `Serve what zKillboard (R2Z2, RedisQ, websocket, history), ESI and EVE Ref serve, without them: the killmails of the
-given files (as import reads them), or killmails of invented pilots when none is given. It is for development and tests
-only; nothing is kept.
+given files (as import reads them), or killmails of invented pilots when none is given; and CCP's static data, from
+archives of it. It is for development and tests only; nothing is kept.
 
 With --faults it misbehaves: "all" for some of everything, or JSON as POST /standin/control takes it, as in
 '{"hole":{"chance":0.02},"too_many":{"chance":0.01}}'. GET /standin/stats tells how clients behaved: the greatest request
@@ -46,9 +47,10 @@ rate, the least pause after a 404, requests without a contact.`,
 	f.IntVar(&before, "before", 0, "how many of the killmails were published before the start, at their own times")
 	f.StringVar(&faults, "faults", "", "misbehave: all, or JSON")
 	f.StringVar(&archives, "archives", "", "`directory` of EVE Ref's day archives to serve")
+	f.StringSliceVar(&static, "static-data", nil, "`file` of CCP's archive of static data to serve; of several, the last is the latest")
 	f.Uint64Var(&seed, "seed", 1, "what chance depends on")
 	return a.command(c, []string{"log-level", "log-format"}, func(ctx context.Context, files []string) error {
-		config := standin.Config{Before: before, Seed: seed, ArchiveDir: archives}
+		config := standin.Config{Before: before, Seed: seed, ArchiveDir: archives, StaticData: static}
 		switch {
 		case all:
 		case speed > 0:
@@ -66,6 +68,7 @@ rate, the least pause after a 404, requests without a contact.`,
 			}
 		} else {
 			g := demo.New(demo.Options{Seed: seed})
+			config.Named = demoNamed()
 			config.More = func() (standin.Mail, bool) {
 				k, _ := g.Next()
 				var parts struct {
@@ -109,6 +112,22 @@ rate, the least pause after a 404, requests without a contact.`,
 	})
 }
 
+// demoNamed is what ESI knows of ids in a world with the invented pilots in it.
+func demoNamed() func(id uint32) (standin.Named, bool) {
+	known := map[uint32]standin.Named{}
+	for _, e := range demo.Names() {
+		n, _ := standin.MadeUp(e.ID) // where systems lie
+		n.Category, n.Name, n.Ticker = e.Category, e.Name, e.Ticker
+		known[e.ID] = n
+	}
+	return func(id uint32) (standin.Named, bool) {
+		if n, ok := known[id]; ok {
+			return n, true
+		}
+		return standin.MadeUp(id)
+	}
+}
+
 // withoutZKB is the killmail as ESI has it.
 func withoutZKB(killmail []byte) []byte {
 	var members map[string]json.RawMessage
@@ -132,7 +151,8 @@ func someOfAll() standin.Faults {
 		standin.TooMany: {Chance: 0.005, RetryAfter: 2 * time.Second}, standin.ServerError: chance(0.01),
 		standin.NotFound: chance(0.01), standin.HTML: chance(0.01), standin.Stale: chance(0.005), standin.Skew: chance(0.01),
 		standin.WrongSequence: chance(0.01), standin.InvalidJSON: chance(0.01), standin.Truncated: chance(0.01),
-		standin.Cut: chance(0.01), standin.SocketDrop: chance(0.005), standin.SocketSilent: chance(0.001),
+		standin.WrongNames: chance(0.01), standin.Cut: chance(0.01), standin.Slow: chance(0.01),
+		standin.SocketDrop: chance(0.005), standin.SocketSilent: chance(0.001),
 	}
 }
 

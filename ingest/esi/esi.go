@@ -6,7 +6,7 @@
 // limits are kept by the account of this Client, so all that fetch behind one address should share one: the tokens of the
 // bucket are not overspent and some are left to others, Retry-After is obeyed, and the fetching stops before the limit of
 // errors is reached. What is not a killmail is asked for aside: one request at a time, not often, behind killmails that wait, and
-// not at all while the errors allowed are half used up.
+// not at all while 40 of the 100 errors allowed in a minute are used up.
 //
 // What ESI says of a pair of id and hash is final: after a *RefusedError it is not asked again. What ESI cannot answer at the moment is
 // asked again with growing waits, for as long as Config.Patience.

@@ -3,7 +3,6 @@ package standin
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -82,9 +81,8 @@ func (s *Server) names(q *request) answer {
 	if _, bad := q.compatibility(); bad != "" {
 		return esiError(http.StatusBadRequest, bad)
 	}
-	body, err := io.ReadAll(io.LimitReader(q.Body, 64<<10))
 	var ids []uint32
-	if err != nil || json.Unmarshal(body, &ids) != nil || len(ids) < 1 || len(ids) > maxNames {
+	if json.Unmarshal(q.asked, &ids) != nil || len(ids) < 1 || len(ids) > maxNames {
 		return esiError(http.StatusBadRequest, "the body is not an array of 1 to 1000 ids")
 	}
 	if sorted := slices.Sorted(slices.Values(ids)); len(slices.Compact(sorted)) != len(ids) {

@@ -70,6 +70,7 @@ type request struct {
 	*http.Request
 	kind   Kind
 	number int64     // of KindFile
+	asked  []byte    // of KindNames: the body, or as much of it as is looked at
 	day    time.Time // of KindHistory
 	raw    bool      // of KindHistory
 	// parts are what follows in the path: id and hash of KindESI, what is asked about and its id of KindDetails, the path below /killmails/ of KindArchive, and that below

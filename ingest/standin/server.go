@@ -3,6 +3,7 @@ package standin
 import (
 	"bytes"
 	"compress/gzip"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -175,6 +176,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	q := read(r)
 	inSecond := s.stats.begin(q)
 	defer s.stats.end(q)
+	if q.kind == KindNames {
+		// Before anything else: only when it has been read does net/http notice that a client leaves.
+		q.asked, _ = io.ReadAll(io.LimitReader(r.Body, 64<<10)) // what is cut is no question
+	}
 	if q.kind.Service() == ServiceESI {
 		s.esi.begin(q)
 	}

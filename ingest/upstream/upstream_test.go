@@ -121,6 +121,29 @@ func TestClasses(t *testing.T) {
 	}
 }
 
+func TestPost(t *testing.T) {
+	c := client(t, func(w http.ResponseWriter, r *http.Request) {
+		question, err := io.ReadAll(r.Body)
+		if err != nil || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" || r.Header.Get("User-Agent") == "" {
+			t.Errorf("%s with %v: %v", r.Method, r.Header, err)
+		}
+		if string(question) == "[0]" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		w.Write(question)
+	})
+	if a, err := c.Post(t.Context(), "http://x/names", []byte("[1,2]"), 5); err != nil || string(a.Body) != "[1,2]" {
+		t.Errorf("%v, %v", a, err)
+	}
+	if _, err := c.Post(t.Context(), "http://x/names", []byte("[1,2]"), 4); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("%v, want ErrTooLarge", err)
+	}
+	_, err := c.Post(t.Context(), "http://x/names", []byte("[0]"), 5)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Class != ErrNotFound || string(e.Body) != "[0]" {
+		t.Errorf("%v, want ErrNotFound", err)
+	}
+}
+
 func TestNetworkErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := client(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })

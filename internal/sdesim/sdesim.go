@@ -34,6 +34,13 @@ type Data struct {
 // MadeUp makes up a world of the size of the game's: systems in constellations in regions, and types in groups. Its ids are in the
 // game's ranges, and a few things have their real ids and names: Jita, Thera, the Rifter and others.
 func MadeUp(build int) *Data {
+	d := Small(build)
+	d.fill()
+	return d
+}
+
+// Small is MadeUp with nothing but what has real ids and names: a few of everything.
+func Small(build int) *Data {
 	d := &Data{RegionClasses: map[uint32]uint8{}, ConstellationClasses: map[uint32]uint8{}}
 	d.Build = build
 	d.Regions = []killfeed.Region{{ID: 10000002, Name: "The Forge"}, {ID: killfeed.RegionPochven, Name: "Pochven"}, {ID: 11000031, Name: "G-R00031"}}
@@ -47,6 +54,15 @@ func MadeUp(build int) *Data {
 		{ID: 31000005, Name: "Thera", Constellation: 21000324, Region: 11000031, Security: -0.99, Class: 12},
 	}
 	d.RegionClasses[10000002], d.RegionClasses[11000031], d.ConstellationClasses[20000788] = 7, 13, 25
+	d.Groups = []killfeed.Group{{ID: 0, Category: 0, Name: "#System"}, {ID: 25, Category: 6, Name: "Frigate"}, {ID: 30, Category: 6, Name: "Titan"}}
+	d.Types = []killfeed.Type{{ID: 0, Group: 0, Name: "#System"}, {ID: 587, Group: 25, Name: "Rifter"}, {ID: 11567, Group: 30, Name: "Avatar"}}
+	d.Factions = []killfeed.Faction{{ID: 500001, Name: "Caldari State"}, {ID: 500010, Name: "Guristas Pirates"}}
+	d.Corporations = []killfeed.Corporation{{ID: 1000125, Name: "CONCORD", Ticker: "CONCO"}, {ID: 1000167, Name: "State War Academy", Ticker: "SWA"}}
+	return d
+}
+
+// fill makes up the rest.
+func (d *Data) fill() {
 	for i := range uint32(110) {
 		region := 10000100 + i
 		d.Regions = append(d.Regions, killfeed.Region{ID: region, Name: invent(uint64(region))})
@@ -63,8 +79,6 @@ func MadeUp(build int) *Data {
 			}
 		}
 	}
-	d.Groups = []killfeed.Group{{ID: 0, Category: 0, Name: "#System"}, {ID: 25, Category: 6, Name: "Frigate"}, {ID: 30, Category: 6, Name: "Titan"}}
-	d.Types = []killfeed.Type{{ID: 0, Group: 0, Name: "#System"}, {ID: 587, Group: 25, Name: "Rifter"}, {ID: 11567, Group: 30, Name: "Avatar"}}
 	for i := range uint32(1600) {
 		d.Groups = append(d.Groups, killfeed.Group{ID: 5000 + i, Category: 4 + i%60, Name: invent(uint64(i)) + " Group"})
 		for j := range uint32(33) {
@@ -72,12 +86,9 @@ func MadeUp(build int) *Data {
 			d.Types = append(d.Types, killfeed.Type{ID: id, Group: 5000 + i, Name: invent(uint64(i)) + " " + invent(uint64(id)) + " " + grade(id)})
 		}
 	}
-	d.Factions = []killfeed.Faction{{ID: 500001, Name: "Caldari State"}, {ID: 500010, Name: "Guristas Pirates"}}
-	d.Corporations = []killfeed.Corporation{{ID: 1000125, Name: "CONCORD", Ticker: "CONCO"}, {ID: 1000167, Name: "State War Academy", Ticker: "SWA"}}
 	for i := range uint32(270) {
 		d.Corporations = append(d.Corporations, killfeed.Corporation{ID: 1001000 + i, Name: invent(uint64(i)) + " Corporation", Ticker: strconv.Itoa(int(i))})
 	}
-	return d
 }
 
 // Tables reads the tables systems.csv.gz and types-small.csv.gz in a directory, and makes up what they lack for an archive: more
