@@ -34,6 +34,11 @@ type Config struct {
 	Names *names.Book
 	// Services and Sources are shown by /api/status as they are; nil or empty: nothing is shown.
 	Services, Sources func() any
+	// PauseSource has a source do nothing, or go on, and returns how it stands then; false: there is none of that name. It may
+	// be nil: there are no sources.
+	PauseSource func(name string, paused bool) (status any, ok bool)
+	// Warnings are the newest warnings and errors of the log, for whoever has the admin token; it may be nil.
+	Warnings func() any
 	// Degraded says what does not go well, though requests are answered; empty: all goes well. It may be nil.
 	Degraded func() string
 	// MaxConnections and ConnectRate bound the streams and sockets that are open, and those that are opened in a second; 0: no

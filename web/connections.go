@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -187,6 +188,9 @@ type connections struct {
 	closed  *prometheus.CounterVec
 	refused *prometheus.CounterVec
 	broken  prometheus.Counter
+
+	mu  sync.Mutex // guards the rest; held for a map operation, or a copy
+	now map[string]int
 }
 
 func newConnections() *connections {
@@ -205,6 +209,7 @@ func newConnections() *connections {
 			Name: "killfeed_channel_frames_broken_total", Help: "Frames of Channels that could not be read; each ends its connection.",
 		}),
 	}
+	c.now = map[string]int{}
 	// Series are there from the beginning, so that the first of a kind is a rise from 0.
 	for transport, usual := range map[string]string{"websocket": "1000", "longpoll": "0", "sse": "0", "ndjson": "0"} {
 		c.open.WithLabelValues(transport)
@@ -220,13 +225,30 @@ func (c *connections) collectors() []prometheus.Collector {
 	return []prometheus.Collector{c.open, c.closed, c.refused, c.broken}
 }
 
-func (c *connections) began(transport string) { c.open.WithLabelValues(transport).Inc() }
+func (c *connections) began(transport string) {
+	c.open.WithLabelValues(transport).Inc()
+	c.count(transport, 1)
+}
+
+func (c *connections) count(transport string, by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now[transport] += by
+}
+
+// byTransport is how many are open of each kind that there ever was.
+func (c *connections) byTransport() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.now)
+}
 
 func (c *connections) ended(transport string, code int) {
 	if code < 1000 || code > 1015 {
 		code = min(code, 1) * 1000 // a client may send any code: they are not to become series
 	}
 	c.open.WithLabelValues(transport).Dec()
+	c.count(transport, -1)
 	c.closed.WithLabelValues(transport, strconv.Itoa(code)).Inc()
 }
 

@@ -36,7 +36,7 @@ type Route struct {
 // Mount adds routes. The error names a path that is wrong.
 func (a *API) Mount(routes ...Route) error {
 	for _, r := range routes {
-		if r.Serve == nil || r.Method == "" || !strings.HasPrefix(r.Path, "/") || strings.HasSuffix(r.Path, "/") {
+		if r.Serve == nil || r.Method == "" || !strings.HasPrefix(r.Path, "/") || len(r.Path) > 1 && strings.HasSuffix(r.Path, "/") {
 			return fmt.Errorf("web: the route %s %q is not complete", r.Method, r.Path)
 		}
 		a.mounted = append(a.mounted, &endpoint{

@@ -33,6 +33,30 @@ func (a *API) collect(x *exchange) error {
 	}{c.Removed, c.First, c.Head})
 }
 
+// pauseSource has a source do nothing, or go on.
+func (a *API) pauseSource(paused bool) func(*exchange) error {
+	return func(x *exchange) error {
+		name := x.r.PathValue("id")
+		if a.config.PauseSource != nil {
+			if status, ok := a.config.PauseSource(name, paused); ok {
+				return x.json(http.StatusOK, status)
+			}
+		}
+		return refuse(http.StatusNotFound, "there is no source %s: /api/status lists those that there are", shorten(name))
+	}
+}
+
+// warnings answers with what the log has warned of lately.
+func (a *API) warnings(x *exchange) error {
+	var list any = []struct{}{}
+	if a.config.Warnings != nil {
+		list = a.config.Warnings()
+	}
+	return x.json(http.StatusOK, struct {
+		Warnings any `json:"warnings"`
+	}{list})
+}
+
 var alive = []byte(`{"status":"ok"}`)
 
 // livez: the process runs.
@@ -106,6 +130,7 @@ func (a *API) status(x *exchange) error {
 		Clients   int       `json:"clients"`
 		Waiting   int       `json:"waiting"`
 		Conns     int       `json:"connections"`
+		ByKind    any       `json:"connections_by_transport"`
 		Subs      int       `json:"subscriptions"`
 		Retention retention `json:"retention"`
 		Static    *static   `json:"static_data,omitempty"`
@@ -118,7 +143,7 @@ func (a *API) status(x *exchange) error {
 		Uptime:  int64(time.Since(a.started).Seconds()),
 		Health:  a.readiness(),
 		Log:     log{Epoch: st.Epoch, First: st.First, Head: st.Head, MirrorSeq: st.MirrorSeq, Bytes: st.Bytes},
-		Clients: stats.Clients, Waiting: stats.Waiting, Conns: a.live.Len(), Subs: stats.Subscriptions,
+		Clients: stats.Clients, Waiting: stats.Waiting, Conns: a.live.Len(), ByKind: a.connections.byTransport(), Subs: stats.Subscriptions,
 		Retention: retention{keep.Retain.Seconds(), keep.Max.Seconds(), keep.MaxBytes, keep.ClientTTL.Seconds()},
 	}
 	if u := a.feed.Universe(); u != nil {

@@ -47,6 +47,7 @@ type settings struct {
 	zkillWSURL string
 	followURL  string
 	names      string
+	images     bool
 	demo       bool
 	demoRate   float64
 
@@ -97,6 +98,8 @@ func (s *settings) flags() *pflag.FlagSet {
 	fs.StringVar(&s.followURL, "follow-url", "", "follow another killfeed, by its base `URL`")
 	fs.Var(choice(&s.names, "auto", "auto", off), "names",
 		"what characters, corporations and alliances are called; auto: asked of ESI when somebody wants names, and kept in --data; off: not at all")
+	fs.BoolVar(&s.images, "images", true,
+		"let the page show pictures of ships from CCP's image server; off (--images=false): browsers on it ask nobody but this server")
 	fs.BoolVar(&s.demo, "demo", false, "make up killmails of invented pilots, without a network; --data is then killfeed-demo")
 	fs.Float64Var(&s.demoRate, "demo-rate", 1, "speed of the demo: at `1` a real evening's pace, at 10 ten times as fast")
 

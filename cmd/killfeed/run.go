@@ -91,6 +91,7 @@ type app struct {
 	flags    *pflag.FlagSet // all settings; commands take theirs from here
 	origin   map[string]string
 	started  bool // a command's own code has begun
+	warnings warnings
 }
 
 func (a *app) root() *cobra.Command {

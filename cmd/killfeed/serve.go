@@ -22,6 +22,7 @@ import (
 	"killfeed/pebblestore"
 	"killfeed/supervise"
 	"killfeed/web"
+	"killfeed/web/dashboard"
 )
 
 // stopTime is how long requests in flight may take to end when the server stops.
@@ -53,7 +54,7 @@ switches a limit off.`,
 	return a.command(c, []string{
 		"contact", "listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients",
 		"max-connections", "connect-rate", "socket-origins", "drain-time", "cache", "log-level", "log-format",
-		"r2z2-url", "esi-url", "redisq-url", "zkill-ws-url", "follow-url", "names", "demo", "demo-rate",
+		"r2z2-url", "esi-url", "redisq-url", "zkill-ws-url", "follow-url", "names", "images", "demo", "demo-rate",
 	}, func(ctx context.Context, _ []string) error { return a.serve(ctx, addrFile) })
 }
 
@@ -161,8 +162,12 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 		Names:    sources.names,
 		Complete: sources.complete(), Degraded: sources.degraded,
 		Services: func() any { return sources.tree.Status() }, Sources: func() any { return sources.status() },
+		PauseSource: sources.pause, Warnings: func() any { return a.warnings.list() },
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := dashboard.Mount(api, dashboard.Options{Images: a.settings.images}); err != nil {
 		return nil, err
 	}
 	sources.tree.Add("connections", api.Run)
@@ -342,8 +347,9 @@ func (a *app) logger() *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(a.settings.logLevel)) // one of the flag's choices
 	opts := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewJSONHandler(a.stderr, opts)
 	if a.settings.logFormat == "text" || a.settings.logFormat == "auto" && isTerminal(a.stderr) {
-		return slog.New(slog.NewTextHandler(a.stderr, opts))
+		h = slog.NewTextHandler(a.stderr, opts)
 	}
-	return slog.New(slog.NewJSONHandler(a.stderr, opts))
+	return slog.New(&remembering{Handler: h, warnings: &a.warnings})
 }

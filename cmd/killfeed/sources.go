@@ -157,6 +157,22 @@ func (s *sources) status() []ingest.Status {
 	return all
 }
 
+// pause has a source do nothing, or go on.
+func (s *sources) pause(name string, paused bool) (status any, ok bool) {
+	for _, in := range s.intakes {
+		if st := in.Status(); st.Name != name {
+			continue
+		}
+		if paused {
+			in.Pause()
+		} else {
+			in.Resume()
+		}
+		return in.Status(), true
+	}
+	return nil, false
+}
+
 // degraded names the sources that should yield and do not, and since when.
 func (s *sources) degraded() string {
 	var parts []string
