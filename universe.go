@@ -391,7 +391,7 @@ func (u *Universe) Find(param string, kind TopicKind, name string) (uint32, erro
 		return id, nil
 	}
 	want := "the id or name of a " + what
-	if near := x.near(kind.Base(), name, 3); len(near) > 0 {
+	if near := x.near(name, 3, kind); len(near) > 0 {
 		for i, m := range near {
 			switch {
 			case i == 0:

@@ -40,11 +40,18 @@ func (u *Universe) Search(text string, limit int, kinds ...TopicKind) []Match {
 	slices.SortStableFunc(begin, func(a, b Match) int { return cmp.Compare(len(a.Name), len(b.Name)) })
 	found := append(begin, within...)
 	if len(found) == 0 {
-		for _, kind := range kinds {
-			found = append(found, x.near(kind.Base(), text, limit)...)
-		}
+		found = x.near(text, limit, kinds...)
 	}
 	return found[:min(len(found), limit)]
+}
+
+// Near returns up to limit things of the kinds whose names are nearly text, the nearest first: for asking whether one of them was
+// meant. It looks at all names: some 50 ms.
+func (u *Universe) Near(text string, limit int, kinds ...TopicKind) []Match {
+	if u == nil {
+		return nil
+	}
+	return u.index().near(text, limit, kinds...)
 }
 
 // nameIndex finds ids by name.
@@ -98,7 +105,7 @@ func (x *nameIndex) find(kind TopicKind, name string) (uint32, bool) {
 
 // near returns the names that differ from name in the fewest letters, at most two, and one in names of up to four; then those
 // that begin with it.
-func (x *nameIndex) near(kind TopicKind, name string, limit int) []Match {
+func (x *nameIndex) near(name string, limit int, kinds ...TopicKind) []Match {
 	name = fold(name)
 	if len(name) > 100 || name == "" {
 		return nil
@@ -112,11 +119,13 @@ func (x *nameIndex) near(kind TopicKind, name string, limit int) []Match {
 		score int
 	}
 	var found []scored
-	for _, n := range x.sorted[kind] {
-		if d := distance(name, n.folded, most); d <= most {
-			found = append(found, scored{n, d})
-		} else if strings.HasPrefix(n.folded, name) && len(name) >= 2 {
-			found = append(found, scored{n, most + 1})
+	for _, kind := range kinds {
+		for _, n := range x.sorted[kind.Base()] {
+			if d := distance(name, n.folded, most); d <= most {
+				found = append(found, scored{n, d})
+			} else if strings.HasPrefix(n.folded, name) && len(name) >= 2 {
+				found = append(found, scored{n, most + 1})
+			}
 		}
 	}
 	slices.SortStableFunc(found, func(a, b scored) int { return cmp.Compare(a.score, b.score) })

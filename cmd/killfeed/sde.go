@@ -423,7 +423,7 @@ func describe(u *killfeed.Universe, kind killfeed.TopicKind, id uint32) *entity 
 // nearNames asks whether something like it was meant.
 func nearNames(u *killfeed.Universe, text string) string {
 	var names []string
-	for _, m := range u.Search(text, 3, shownKinds()...) {
+	for _, m := range u.Near(text, 3, shownKinds()...) {
 		names = append(names, fmt.Sprintf("%s (%d)", m.Name, m.ID))
 	}
 	if len(names) == 0 {
