@@ -157,6 +157,7 @@ type event struct {
 // server is a killfeed with a log of its own, which outlives its processes, as its address does.
 type server struct {
 	bin, data, addr, token string
+	flags                  []string // more of them
 	mails                  *storetest.Maker
 	process                *process
 }
@@ -181,7 +182,7 @@ func newServer(t *testing.T) *server {
 func (s *server) start(t *testing.T) {
 	t.Helper()
 	addrFile := filepath.Join(t.TempDir(), "addr")
-	s.process = start(t, s.bin, "serve", "--listen", s.addr, "--data", s.data, "--addr-file", addrFile)
+	s.process = start(t, s.bin, append([]string{"serve", "--listen", s.addr, "--data", s.data, "--addr-file", addrFile}, s.flags...)...)
 	tick := time.NewTicker(5 * time.Millisecond) // another process has no better way to tell
 	defer tick.Stop()
 	limit := time.After(patience)
