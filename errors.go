@@ -22,7 +22,7 @@ var (
 	ErrReplaced = errors.New("replaced by a newer connection of this client")
 	// ErrTooManyClients: the limit of clients is reached.
 	ErrTooManyClients = errors.New("too many clients")
-	// ErrBusy: as many topics are waited on as may be. It passes.
+	// ErrBusy: as many topics, and values of filters, are waited on as may be. It passes.
 	ErrBusy = errors.New("too many topics are waited on")
 	// ErrLocked: another process holds the data directory.
 	ErrLocked = errors.New("data directory is in use by another process")

@@ -16,8 +16,9 @@ type Options struct {
 	Retention Retention
 	// MaxClients bounds how many clients are remembered; 0 means 100,000.
 	MaxClients int
-	// MaxWaiting bounds the topics that long polls and subscriptions wait on, all together; each takes some 50 bytes. 0 means
-	// 2,000,000. Beyond it they are refused with ErrBusy.
+	// MaxWaiting bounds the topics that long polls and subscriptions wait on, all together, and what their filters take; each topic
+	// takes some 50 bytes, and so does a value of a filter, and a rule eight times as much. 0 means 2,000,000. Beyond it they are
+	// refused with ErrBusy.
 	MaxWaiting int
 	// Logger is told of what needs an operator's attention; nil discards.
 	Logger *slog.Logger

@@ -49,7 +49,9 @@ type Filter struct {
 	text string
 	u    *Universe
 	plan plan
-	room sync.Pool // of *leaves, for Match
+	// weight is about what the filter takes of memory, in topics that are waited on: see Options.MaxWaiting.
+	weight int
+	room   sync.Pool // of *leaves, for Match
 }
 
 // node is a rule, or a list of nodes joined by ';' or ','.
@@ -68,8 +70,29 @@ func ParseFilter(text string, u *Universe) (*Filter, error) {
 		return nil, err
 	}
 	f := &Filter{root: root, u: u, plan: root.plan(false)}
-	f.text = string(root.append(nil, false))
+	f.text, f.weight = string(root.append(nil, false)), root.weight()
 	return f, nil
+}
+
+// weight is the Filter's, of a part of it.
+func (n *node) weight() int {
+	if n.rule != nil {
+		const ofRule = 8
+		return ofRule + len(n.rule.ids) + len(n.rule.values.all)
+	}
+	sum := 0
+	for i := range n.list {
+		sum += n.list[i].weight()
+	}
+	return sum
+}
+
+// load is the weight of a filter, or of none.
+func (f *Filter) load() int {
+	if f == nil {
+		return 0
+	}
+	return f.weight
 }
 
 // String is a text that parses to an equal filter, if it is not longer than MaxFilter: names are replaced by ids, keys by the
@@ -77,14 +100,15 @@ func ParseFilter(text string, u *Universe) (*Filter, error) {
 // they were made with the same static data.
 func (f *Filter) String() string { return f.text }
 
-// Match tells whether the event passes. It looks at the killmail and the system alone.
+// Match tells whether the event passes. It looks at the killmail and the system alone. Where systems lie, and which groups types
+// belong to, is asked of the static data that the filter was made with; the reads of a Feed ask the feed's of the moment.
 func (f *Filter) Match(e *Event) bool {
 	l, ok := f.room.Get().(*leaves)
 	if !ok {
 		l = new(leaves)
 	}
 	l.read(e)
-	matches := f.matchLeaves(l)
+	matches, _ := f.matchLeaves(l, f.u)
 	l.forget()
 	f.room.Put(l)
 	return matches

@@ -200,34 +200,49 @@ func (v *values) hasText(text []byte) bool {
 	return i < len(v.texts) && v.texts[i] == string(text)
 }
 
-// matchLeaves tells whether the killmail passes that l was read from.
-func (f *Filter) matchLeaves(l *leaves) bool { return f.root.match(l, f.u) }
+// sight is one filter looking at one killmail.
+type sight struct {
+	*leaves
+	u *Universe
+	// steps counts the values that were looked at, which is what it costs: a rule about what is in a cargo hold a thousand times
+	// has a thousand, and a filter may have two thousand rules.
+	steps int
+}
 
-func (n *node) match(l *leaves, u *Universe) bool {
+// matchLeaves tells whether the killmail passes that l was read from, and how many steps it took to tell.
+func (f *Filter) matchLeaves(l *leaves, u *Universe) (matches bool, steps int) {
+	s := sight{leaves: l, u: u}
+	matches = f.root.match(&s)
+	return matches, s.steps
+}
+
+func (n *node) match(l *sight) bool {
 	if n.join == 0 {
-		return n.rule.match(l, u) != n.not
+		return n.rule.match(l) != n.not
 	}
 	either := n.join == ','
 	for i := range n.list {
-		if n.list[i].match(l, u) == either {
+		if n.list[i].match(l) == either {
 			return either != n.not
 		}
 	}
 	return either == n.not
 }
 
-func (r *rule) match(l *leaves, u *Universe) bool {
+func (r *rule) match(l *sight) bool {
+	l.steps++
 	switch r.subject {
 	case subjectParty:
 		return r.anyParty(l, func(p *party) bool { return r.matchID(p.ids[r.party-KindCharacter]) })
 	case subjectGroup:
-		return r.anyParty(l, func(p *party) bool { return r.matchGroup(p, u) })
+		return r.anyParty(l, func(p *party) bool { return r.matchGroup(p, l.u) })
 	case subjectSystem:
 		return r.matchID(l.system)
 	case subjectConstellation, subjectRegion, subjectSpace:
-		return r.matchPlace(l.system, u)
+		return r.matchPlace(l.system, l.u)
 	case subjectLabel:
 		for _, label := range l.labels {
+			l.steps++
 			if r.values.hasText(l.bytes(label)) {
 				return true
 			}
@@ -237,15 +252,16 @@ func (r *rule) match(l *leaves, u *Universe) bool {
 		return r.matchNumber(integral(int64(l.attackers())))
 	}
 	for i := l.first[r.member]; i > 0; i = l.all[i-1].next {
+		l.steps++
 		x := &l.all[i-1]
-		if (r.member != memberOther || string(l.leafName(x)) == r.name) && r.matchLeaf(l, x) {
+		if (r.member != memberOther || string(l.leafName(x)) == r.name) && r.matchLeaf(l.leaves, x) {
 			return true
 		}
 	}
 	return false
 }
 
-func (r *rule) anyParty(l *leaves, is func(*party) bool) bool {
+func (r *rule) anyParty(l *sight, is func(*party) bool) bool {
 	from, to := 0, len(l.parties)
 	switch r.role {
 	case roleVictim:
@@ -254,6 +270,7 @@ func (r *rule) anyParty(l *leaves, is func(*party) bool) bool {
 		from = 1
 	}
 	for i := from; i < to; i++ {
+		l.steps++
 		if p := &l.parties[i]; (p.final || r.role != roleFinal) && is(p) {
 			return true
 		}

@@ -265,8 +265,15 @@ func (p *filterParser) operand(key string) (string, error) {
 			for end < len(p.text) && p.text[end] != ';' && p.text[end] != ',' {
 				end++
 			}
-			return "", badFilter(p.text[from:end], `a value in double quotes when it has any of `+filterSpecial+` in it, as in `+
-				key+`="…"`)
+			want := `a value in double quotes when it has any of ` + filterSpecial + ` in it, as in ` + key + `="…"`
+			if strings.IndexByte("=<>!", p.text[p.pos]) >= 0 {
+				if p.pos == from { // isk=>1b
+					want = "one of the operators = != < <= > >= behind " + key + "; " + want
+				} else { // isk>1b and npc=0
+					want = "; (AND) or , (OR) between rules; " + want
+				}
+			}
+			return "", badFilter(p.text[from:end], want)
 		}
 		p.pos++
 	}

@@ -105,6 +105,8 @@ const (
 	maxWindow = 1 << 16
 	// maxCounted bounds the killmails that Counts looks into.
 	maxCounted = 100_000
+	// maxCountedSteps bounds how often a filter's rules look at a value meanwhile.
+	maxCountedSteps = 5 * maxSteps
 )
 
 // window is the part of the log that is to be looked at: the events above low and up to high.
@@ -193,27 +195,17 @@ func (w *window) back(h *History, from EventID) (full bool, err error) {
 		return false, err
 	}
 	s := w.search
-	for len(ids) > 0 {
-		n := min(len(ids), max(w.past.Limit-len(h.Events), 64), 512)
-		chunk := ids[len(ids)-n:]
-		ids = ids[:len(ids)-n]
-		events := make([]Event, 0, n)
-		err := w.feed.store.Read(chunk, func(e Event, err error) bool {
-			switch {
-			case err == nil:
-				events = append(events, e)
-			case e.ID >= w.feed.store.State().First: // else a collection came in between
-				h.Gap = &Gap{Reason: GapDamaged, From: e.ID, To: e.ID}
-				w.feed.stats.damaged.Add(1)
-				w.feed.log.Error("an event cannot be read and is passed over; run killfeed check", "event_id", e.ID, "err", err)
-			}
-			return true
-		})
+	for most := 512; len(ids) > 0; {
+		n := min(len(ids), max(w.past.Limit-len(h.Events), 64), most)
+		events, unread, err := w.newest(h, ids[len(ids)-n:])
 		if err != nil {
 			return false, err
 		}
+		most = min(2*(n-unread), 512)
+		ids = ids[:len(ids)-n+unread]
 		for _, e := range slices.Backward(events) {
 			s.sifted++
+			s.siftedBytes += len(e.Killmail)
 			if s.matches(&e) {
 				if w.bytes += len(e.Killmail); w.bytes > MaxAnswerBytes && len(h.Events) > 0 {
 					w.high = e.ID
@@ -221,13 +213,37 @@ func (w *window) back(h *History, from EventID) (full bool, err error) {
 				}
 				h.Events = append(h.Events, e)
 			}
-			if len(h.Events) == w.past.Limit || s.sifted >= maxSifted {
+			if len(h.Events) == w.past.Limit || s.spent() {
 				w.high = e.ID - 1
 				return true, nil
 			}
 		}
 	}
 	return false, nil
+}
+
+// newest reads events, which ascend. Of more than fit an answer it returns the last ones, at least one: the unread ones before them
+// have to be read again. So a few hundred of the largest killmails are not in memory together.
+func (w *window) newest(h *History, ids []EventID) (events []Event, unread int, err error) {
+	events = make([]Event, 0, len(ids))
+	bytes := 0
+	err = w.feed.store.Read(ids, func(e Event, err error) bool {
+		switch {
+		case err == nil:
+			events = append(events, e)
+			for bytes += len(e.Killmail); bytes > MaxAnswerBytes && len(events) > 1; events = events[1:] {
+				bytes -= len(events[0].Killmail)
+				unread, _ = slices.BinarySearch(ids, events[1].ID)
+				events[0] = Event{} // its bytes shall not stay
+			}
+		case e.ID >= w.feed.store.State().First: // else a collection came in between
+			h.Gap = &Gap{Reason: GapDamaged, From: e.ID, To: e.ID}
+			w.feed.stats.damaged.Add(1)
+			w.feed.log.Error("an event cannot be read and is passed over; run killfeed check", "event_id", e.ID, "err", err)
+		}
+		return true
+	})
+	return events, unread, err
 }
 
 // SystemCount is how many killmails there are of a solar system.
@@ -242,7 +258,7 @@ type SystemCount struct {
 // out. Topics may be none: those of all systems are counted then. The result is in no particular order.
 //
 // Without a Filter, and on topics of places, it asks the index alone. Else it looks into the killmails, and more than 100,000 of
-// them are refused with an *InvalidError. Other errors are those of LookBack.
+// them, or a filter that takes too long for them, are refused with an *InvalidError. Other errors are those of LookBack.
 func (f *Feed) Counts(ctx context.Context, p Past) ([]SystemCount, State, error) {
 	p.Before = 0
 	if len(p.Topics) == 0 {
@@ -352,14 +368,20 @@ func (w *window) count(ctx context.Context, add func(uint32, EventID)) error {
 				"a shorter time: with a filter, or topics that are no places, at most %d killmails are looked into", maxCounted))
 		}
 		for chunk := range slices.Chunk(ids, 512) {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			err := w.feed.store.Read(chunk, func(e Event, err error) bool {
 				if err == nil && w.search.matches(&e) {
 					add(e.SystemID, e.ID)
 				}
-				return true
+				return w.search.steps <= maxCountedSteps
 			})
 			if err != nil {
 				return err
+			}
+			if w.search.steps > maxCountedSteps {
+				return invalid("filter", w.past.Filter.String(), "a filter with fewer rules, or a shorter time: this one takes too long to count")
 			}
 		}
 		from = through

@@ -67,6 +67,11 @@ func TestImports(t *testing.T) {
 			deps: func(*listed) []string { return append(stores, "killfeed/web", "killfeed/phoenix", "killfeed/sde") },
 		},
 		{
+			name: "webhooks know the feed and names, and no store and no server",
+			of:   func(p *listed) bool { return p.in("killfeed/webhook") },
+			deps: func(*listed) []string { return append(stores, "killfeed/web", "killfeed/phoenix", "killfeed/sde") },
+		},
+		{
 			name: "static data knows nobody who shows it and no store",
 			of:   func(p *listed) bool { return p.in("killfeed/sde") },
 			deps: func(*listed) []string { return append(stores, "killfeed/web", "killfeed/phoenix", "killfeed/names") },

@@ -15,9 +15,11 @@ const (
 	MaxAnswerBytes = 16 << 20
 	// maxPassed bounds the events that one read passes over.
 	maxPassed = 100_000
-	// maxSifted and maxSiftedBytes bound the killmails that one read looks into for its filter: some 150 ms.
+	// maxSifted and maxSiftedBytes bound the killmails that one read looks into for its filter, and maxSteps how often its rules
+	// look at a value of theirs: some 150 ms.
 	maxSifted      = 20_000
 	maxSiftedBytes = 48 << 20
+	maxSteps       = 10_000_000
 	// maxStored bounds what the topics of one read stand for.
 	maxStored = 100_000
 )
@@ -193,7 +195,7 @@ func (f *Feed) ReadAfter(ctx context.Context, after Cursor, r Read) (Answer, err
 	for _, t := range topics {
 		s.positions = append(s.positions, position{topic: t, at: at})
 	}
-	ans, err := f.waitFor(ctx, r.Wait, topics, func() (Answer, error) {
+	ans, err := f.waitFor(ctx, r, topics, func() (Answer, error) {
 		for i := range s.positions {
 			s.positions[i].clear = s.through // an earlier look found nothing up to here
 		}
@@ -225,30 +227,30 @@ func (f *Feed) fetch(ctx context.Context, name string, r Read, single bool) (Ans
 		r.Start = StartAt(at + 1)
 	}
 	from := r.From
-	return f.waitFor(ctx, r.Wait, r.Topics, func() (Answer, error) {
+	return f.waitFor(ctx, r, r.Topics, func() (Answer, error) {
 		r.From, from = from, nil // only the first look moves the client
 		return f.look(ctx, name, r, single)
 	})
 }
 
-// waitFor calls look until it finds something to tell or wait has passed. Nothing is held while it waits.
-func (f *Feed) waitFor(ctx context.Context, wait time.Duration, topics []Topic, look func() (Answer, error)) (Answer, error) {
+// waitFor calls look until it finds something to tell or Read.Wait has passed. Nothing is held while it waits.
+func (f *Feed) waitFor(ctx context.Context, r Read, topics []Topic, look func() (Answer, error)) (Answer, error) {
 	f.stats.fetches.Add(1)
-	if wait <= 0 {
+	if r.Wait <= 0 {
 		return f.counted(look())
 	}
-	if err := f.bells.room(len(topics)); err != nil {
+	rung := make(chan struct{}, 1)
+	b := &bell{asleep: true, wake: func() { rung <- struct{}{} }, load: r.Filter.load()}
+	if err := f.bells.room(len(topics), b.load); err != nil {
 		return Answer{}, err
 	}
-	rung := make(chan struct{}, 1)
-	b := &bell{asleep: true, wake: func() { rung <- struct{}{} }}
 	f.bells.hang(b, topics) // before the first look: see bells
 	f.bells.waiting.Add(1)
 	defer func() {
 		f.bells.take(b)
 		f.bells.waiting.Add(-1)
 	}()
-	over := time.NewTimer(wait)
+	over := time.NewTimer(r.Wait)
 	defer over.Stop()
 	for {
 		ans, err := look()

@@ -75,6 +75,7 @@ type search struct {
 	room []Event // of the caller's, for the answer's events
 
 	sifted, siftedBytes int // what was looked into for the filter
+	steps               int // and how often its rules looked at a value
 	taken               int // bytes of what it matched
 
 	// Room that is used again by the next search.
@@ -116,7 +117,7 @@ func (s *search) reset() {
 		p := &s.positions[i]
 		p.got, p.lost = 0, 0
 	}
-	s.first, s.through, s.sifted, s.siftedBytes, s.taken = 0, 0, 0, 0, 0
+	s.first, s.through, s.sifted, s.siftedBytes, s.steps, s.taken = 0, 0, 0, 0, 0, 0
 }
 
 // run reads. It changes nothing but s.

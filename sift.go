@@ -33,7 +33,7 @@ func (s *search) sift(ans *Answer, ids []EventID, rest bool) (end bool, err erro
 				return stop(e.ID, more)
 			}
 		}
-		if more && (s.sifted >= maxSifted || s.siftedBytes >= maxSiftedBytes) {
+		if more && s.spent() {
 			return stop(e.ID, true)
 		}
 		return true
@@ -41,11 +41,23 @@ func (s *search) sift(ans *Answer, ids []EventID, rest bool) (end bool, err erro
 	return end, err
 }
 
-// matches tells whether the filter matches, if there is one.
+// spent tells whether as much was looked into for the filter as one read may.
+func (s *search) spent() bool {
+	return s.sifted >= maxSifted || s.siftedBytes >= maxSiftedBytes || s.steps >= maxSteps
+}
+
+// matches tells whether the filter matches, if there is one. Where systems lie is asked of the static data of the moment, as it is
+// for topics: a subscription may outlive what its filter was made with.
 func (s *search) matches(e *Event) bool {
 	if s.read.Filter == nil {
 		return true
 	}
+	u := s.feed.Universe()
+	if u == nil {
+		u = s.read.Filter.u
+	}
 	newest := e.ID+EventID(len(s.feed.leaves.slots)) > s.feed.store.State().Head
-	return s.read.Filter.matchLeaves(s.feed.leaves.of(e, &s.leaves, newest))
+	matches, steps := s.read.Filter.matchLeaves(s.feed.leaves.of(e, &s.leaves, newest), u)
+	s.steps += steps
+	return matches
 }

@@ -97,8 +97,8 @@ func (f *Feed) Subscribe(ctx context.Context, o Subscriber) (*Subscription, Plac
 	}
 	s := &Subscription{feed: f, read: o.Read, holder: o.Holder}
 	s.read.Topics, s.read.From = nil, nil
-	s.bell.wake = o.Wake
-	if err := f.bells.room(len(topics)); err != nil {
+	s.bell.wake, s.bell.load = o.Wake, o.Read.Filter.load()
+	if err := f.bells.room(len(topics), s.bell.load); err != nil {
 		return nil, Place{}, err
 	}
 	s.reading.Lock()

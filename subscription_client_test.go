@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -568,5 +569,66 @@ func TestTopicsAreBounded(t *testing.T) {
 			t.Fatalf("when the first is closed: %v", err)
 		}
 		other.Close()
+	})
+}
+
+// What filters of readers take counts with their topics, as long as they wait, whatever becomes of their topics meanwhile.
+func TestFiltersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, storetest.NewModel(), killfeed.Options{MaxWaiting: 60})
+		filtered := func(values int, r killfeed.Read) killfeed.Read {
+			var err error
+			if r.Filter, err = killfeed.ParseFilter("points=0"+strings.Repeat("|x", values-1), nil); err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		big := filtered(2, in(A)) // takes 11: a topic, a rule, 2 values
+		refused := func(what string, err error) {
+			t.Helper()
+			if !errors.Is(err, killfeed.ErrBusy) {
+				t.Errorf("%s: %v, want ErrBusy", what, err)
+			}
+		}
+		var subs []*killfeed.Subscription
+		for range 5 { // 55 of 60
+			s, _, err := f.Subscribe(t.Context(), killfeed.Subscriber{Read: big, Wake: func() {}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			subs = append(subs, s)
+		}
+		_, _, err := f.Subscribe(t.Context(), killfeed.Subscriber{Read: big, Wake: func() {}})
+		refused("a sixth subscription", err)
+		_, err = f.Fetch(t.Context(), "c", wait(time.Minute, big))
+		refused("a long poll", err)
+		if _, err := f.Fetch(t.Context(), "c", wait(time.Minute, in(A))); err != nil {
+			t.Errorf("a long poll without a filter: %v", err)
+		}
+		if _, err := f.Fetch(t.Context(), "c", big); err != nil {
+			t.Errorf("a poll that does not wait: %v", err)
+		}
+		for _, s := range subs { // other topics in the place of all there were
+			for _, topics := range [][]killfeed.Topic{in(B).Topics, in(C).Topics, in(A).Topics} {
+				if _, err := s.SetTopics(t.Context(), topics); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		_, _, err = f.Subscribe(t.Context(), killfeed.Subscriber{Read: big, Wake: func() {}})
+		refused("a sixth subscription, after changes of topics", err)
+		for _, s := range subs {
+			s.Close()
+			s.Close()
+		}
+		var sixty [60]uint32
+		for i := range sixty {
+			sixty[i] = uint32(i + 1)
+		}
+		all, _, err := f.Subscribe(t.Context(), killfeed.Subscriber{Read: in(sixty[:]...), Wake: func() {}})
+		if err != nil {
+			t.Fatalf("when all are closed: %v", err)
+		}
+		all.Close()
 	})
 }

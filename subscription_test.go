@@ -287,6 +287,7 @@ func TestSubscribeAtEveryCursor(t *testing.T) {
 	onStores(t, func(t *testing.T, store storage) {
 		f := start(t, store.open(t), killfeed.Options{})
 		f.insert(log...)
+		f.rung()
 		for removed := range head + 1 {
 			f.commit("pin", offset(A, killfeed.EventID(removed)))
 			if got := f.collect(); got.First != killfeed.EventID(removed+1) {

@@ -65,7 +65,7 @@ func (s *Subscription) setTopics(ctx context.Context, topics []Topic) (_ Place, 
 	case s.client == nil: // with one, its turn has kept the topics as they were
 		added = now
 	}
-	if err := s.feed.bells.room(len(added)); err != nil {
+	if err := s.feed.bells.room(len(added), 0); err != nil {
 		return Place{}, err
 	}
 	stand := s.place(EventID(s.feed.bells.through.Load())) // before what is unread on topics that go is forgotten

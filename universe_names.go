@@ -103,8 +103,8 @@ func (x *nameIndex) find(kind TopicKind, name string) (uint32, bool) {
 	return id, ok
 }
 
-// near returns the names that differ from name in the fewest letters, at most two, and one in names of up to four; then those
-// that begin with it.
+// near returns the names that differ from name in the fewest letters, at most two, and one in names of up to three; then those
+// that begin with it; then those that have it anywhere.
 func (x *nameIndex) near(name string, limit int, kinds ...TopicKind) []Match {
 	name = fold(name)
 	if len(name) > 100 || name == "" {
@@ -125,6 +125,8 @@ func (x *nameIndex) near(name string, limit int, kinds ...TopicKind) []Match {
 				found = append(found, scored{n, d})
 			} else if strings.HasPrefix(n.folded, name) && len(name) >= 2 {
 				found = append(found, scored{n, most + 1})
+			} else if strings.Contains(n.folded, name) && len(name) >= 3 {
+				found = append(found, scored{n, most + 2})
 			}
 		}
 	}

@@ -23,8 +23,8 @@ type bells struct {
 
 	universe atomic.Pointer[Universe] // changed only with mu held
 
-	most int64        // topics that may be hung on, all bells together
-	hung atomic.Int64 // topics that are
+	most int64        // topics that may be hung on, all bells together, and the load of each bell that hangs
+	hung atomic.Int64 // those that are
 
 	mu sync.Mutex // guards the next three; held for one map operation and a walk over the bells of a topic at a time
 	on map[Topic]*rope
@@ -74,6 +74,8 @@ type bell struct {
 	// wake is called after an event on one of the topics became visible, once until the bell is asleep again. It must not
 	// block. None of this package's mutexes is held when it is called.
 	wake func()
+	// load is that of the reader's filter. It does not change.
+	load int
 
 	touched bool // guarded by bells.mu: in bells.touched
 
@@ -291,11 +293,11 @@ func (b *bells) note(r *rope, from, last EventID, sure bool) {
 	}
 }
 
-// room returns ErrBusy when so many topics more would be too many. It is asked before hang, so that a few more than that may come
-// to hang when several ask at once.
-func (b *bells) room(topics int) error {
-	if n := b.hung.Load(); n+int64(topics) > b.most {
-		return fmt.Errorf("%d topics are waited on, and %d more would be too many: %w", n, topics, ErrBusy)
+// room returns ErrBusy when so many topics more, and the load of a filter, would be too many. It is asked before hang, so that a few
+// more than that may come to hang when several ask at once.
+func (b *bells) room(topics, load int) error {
+	if n := b.hung.Load(); n+int64(topics)+int64(load) > b.most {
+		return fmt.Errorf("%d topics are waited on, filters counted, and %d more would be too many: %w", n, topics+load, ErrBusy)
 	}
 	return nil
 }
@@ -311,6 +313,7 @@ func (b *bells) hang(l *bell, topics []Topic) (first int, through EventID) {
 	first = len(l.hung)
 	if first == 0 {
 		l.hung = make([]hanging, 0, len(topics))
+		b.hung.Add(int64(l.load))
 	}
 	for _, t := range topics {
 		r := b.on[t]
@@ -362,6 +365,9 @@ func (b *bells) take(l *bell) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	hung := len(l.hung) > 0
+	if hung {
+		b.hung.Add(-int64(l.load))
+	}
 	for i := range l.hung {
 		b.unhook(&l.hung[i])
 	}
@@ -391,6 +397,9 @@ func (b *bells) unhang(l *bell, gone func(i int, t Topic) bool, moved func(from,
 		}
 		kept = append(kept, h)
 		moved(i, to)
+	}
+	if len(l.hung) > 0 && len(kept) == 0 {
+		b.hung.Add(-int64(l.load)) // hang counts it again
 	}
 	clear(l.hung[len(kept):])
 	l.hung = kept

@@ -32,8 +32,8 @@ type Config struct {
 	Complete func(ctx context.Context, item []byte) (*killfeed.Killmail, error)
 	// Names are what the static data lacks: what characters, corporations and alliances are called; nil: that is not known.
 	Names *names.Book
-	// Services and Sources are shown by /api/status as they are; nil or empty: nothing is shown.
-	Services, Sources func() any
+	// Services, Sources and Webhooks are shown by /api/status as they are; nil or empty: nothing is shown.
+	Services, Sources, Webhooks func() any
 	// PauseSource has a source do nothing, or go on, and returns how it stands then; false: there is none of that name. It may
 	// be nil: there are no sources.
 	PauseSource func(name string, paused bool) (status any, ok bool)

@@ -28,6 +28,9 @@ type Route struct {
 	When func(*http.Request) bool
 	// Plainly: the answer is never compressed, and may be a connection that is taken over.
 	Plainly bool
+	// Admin: the admin token is needed; without it the request is refused before Serve is called. Other sites' pages are not
+	// invited.
+	Admin bool
 	// Serve answers. What it answers is its own, errors too; Cache-Control is no-store and Access-Control-Allow-Origin is *
 	// unless it says otherwise.
 	Serve http.HandlerFunc
@@ -39,8 +42,12 @@ func (a *API) Mount(routes ...Route) error {
 		if r.Serve == nil || r.Method == "" || !strings.HasPrefix(r.Path, "/") || len(r.Path) > 1 && strings.HasSuffix(r.Path, "/") {
 			return fmt.Errorf("web: the route %s %q is not complete", r.Method, r.Path)
 		}
+		scope := open
+		if r.Admin {
+			scope = admin
+		}
 		a.mounted = append(a.mounted, &endpoint{
-			method: r.Method, path: r.Path, scope: open, plainly: r.Plainly, when: r.When, slash: true, handle: func(x *exchange) error {
+			method: r.Method, path: r.Path, scope: scope, plainly: r.Plainly, when: r.When, slash: true, handle: func(x *exchange) error {
 				w := &countedWriter{ResponseWriter: x.w}
 				x.waits = r.Plainly
 				r.Serve(w, x.r)
@@ -85,8 +92,8 @@ func (w *countedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *countedWriter) Switched() { w.status = http.StatusSwitchingProtocols }
 
 // OpenSocket opens a WebSocket for a dialect, within the limits of all connections that stay open; they count under the name in
-// the metrics. carry makes what it carries; wake, which never blocks, has it pulled. A request that is no upgrade, or that may not
-// come in, is answered.
+// the metrics. carry makes what it carries, and must not wake the connection: that may be done once OpenSocket has returned, or by
+// the handler. A request that is no upgrade, or that may not come in, is answered.
 func (a *API) OpenSocket(w http.ResponseWriter, r *http.Request, name string, carry func(conn *socket.Conn) socket.Handler) {
 	if !a.allowsOrigin(r) {
 		w.WriteHeader(http.StatusForbidden)
@@ -169,6 +176,12 @@ func Status(err error) (status int, text string) {
 
 // Names are the names that the API was configured with, nil without.
 func (a *API) Names() *names.Book { return a.config.Names }
+
+// AppendLive appends an event as live edges tell it, its cursor being the last member, with the names that are known when they are
+// wanted.
+func (a *API) AppendLive(dst []byte, e *killfeed.Event, names bool) []byte {
+	return a.appendLive(dst, e, shape{names: names})
+}
 
 // Sink takes messages that are put together of three pieces.
 type Sink interface {

@@ -84,6 +84,53 @@ func TestMount(t *testing.T) {
 	}
 }
 
+// A mounted route that needs the admin token is not reached without it, and other sites' pages are not invited.
+func TestMountAdmin(t *testing.T) {
+	a := mounting(t)
+	a.SetAdminToken("the token")
+	served := 0
+	route := Route{Method: "POST", Path: "/api/things/{id}", Admin: true, Serve: func(w http.ResponseWriter, r *http.Request) {
+		served++
+		io.WriteString(w, r.PathValue("id"))
+	}}
+	if err := a.Mount(route); err != nil {
+		t.Fatal(err)
+	}
+	for token, want := range map[string]int{"": 401, "Bearer wrong": 403, "Bearer the token": 200} {
+		before := served
+		r := httptest.NewRequest("POST", "/api/things/one", nil)
+		r.Header.Set("Authorization", token)
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		if w.Code != want || (served > before) != (want == 200) {
+			t.Errorf("with %q: %d, want %d; served: %v", token, w.Code, want, served > before)
+		}
+		if cors := w.Header().Get("Access-Control-Allow-Origin"); cors != "" {
+			t.Errorf("with %q other sites' pages are invited: %s", token, cors)
+		}
+		if problem := w.Header().Get("Content-Type") == "application/problem+json"; problem != (want != 200) {
+			t.Errorf("with %q the answer is %s", token, w.Header().Get("Content-Type"))
+		}
+	}
+	options := httptest.NewRecorder()
+	a.ServeHTTP(options, httptest.NewRequest("OPTIONS", "/api/things/one", nil))
+	if options.Header().Get("Access-Control-Allow-Methods") != "" {
+		t.Errorf("other sites' pages may use %s", options.Header().Get("Access-Control-Allow-Methods"))
+	}
+}
+
+// What is appended for others is what live edges send.
+func TestAppendLive(t *testing.T) {
+	a := mounting(t)
+	e := killfeed.Event{ID: 17, SystemID: 5, Killmail: []byte(`{"killmail_id":1}`)}
+	for _, names := range []bool{false, true} {
+		want := string((&shelf{api: a, shape: shape{names: names}}).text(&e))
+		if got := string(a.AppendLive([]byte("x"), &e, names)); got != "x"+want || !strings.HasSuffix(got, `,"cursor":"17-`+string(a.epoch)+`"}`) {
+			t.Errorf("names: %v: %s, want x%s", names, got, want)
+		}
+	}
+}
+
 // counting is a dialect's channel that pushes numbers, as many as it was asked for.
 type counting struct {
 	link      *phoenix.Link

@@ -137,6 +137,7 @@ func (a *API) status(x *exchange) error {
 		Services  any       `json:"services,omitempty"`
 		Sources   any       `json:"sources,omitempty"`
 		Names     any       `json:"names,omitempty"`
+		Webhooks  any       `json:"webhooks,omitempty"`
 	}{
 		Version: a.config.Version,
 		Started: a.started.UTC().Format(timeLayout),
@@ -158,6 +159,9 @@ func (a *API) status(x *exchange) error {
 	}
 	if a.config.Names != nil {
 		answer.Names = a.config.Names.Status()
+	}
+	if a.config.Webhooks != nil {
+		answer.Webhooks = a.config.Webhooks()
 	}
 	if !st.LastReceived.IsZero() {
 		answer.Log.LastReceived = st.LastReceived.UTC().Format(timeLayout)

@@ -64,7 +64,7 @@ func problemOf(err error) *problem {
 			"use one that it knows, read without one (after=0), or ask its operator to delete some")
 	case errors.Is(err, killfeed.ErrBusy):
 		p = refuse(http.StatusServiceUnavailable, "the server's readers wait on as many systems and topics as they may: "+
-			"come back later, with fewer, or poll without wait")
+			"come back later, with fewer or a smaller filter, or poll without wait")
 		p.retryAfter = 5
 		return p
 	case errors.Is(err, killfeed.ErrDiskFull):

@@ -48,6 +48,12 @@ func (a *API) appendOpenEvent(b []byte, e *killfeed.Event, s shape) []byte {
 	return b
 }
 
+// appendLive appends an event as live edges tell it: with its cursor as the last member.
+func (a *API) appendLive(b []byte, e *killfeed.Event, s shape) []byte {
+	b = append(a.appendOpenEvent(b, e, s), `,"cursor":"`...)
+	return append(killfeed.Cursor{After: e.ID, Epoch: a.epoch}.Append(b), `"}`...)
+}
+
 // shelves are the shelves of all shapes that live readers have at the moment. Each shape has one, however many read it.
 type shelves struct {
 	api   *API

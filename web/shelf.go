@@ -64,8 +64,7 @@ func (s *shelf) encode(e *killfeed.Event) []byte {
 	if !s.shape.plain() { // far less, or more
 		size = around
 	}
-	b := append(s.api.appendOpenEvent(make([]byte, 0, size), e, s.shape), `,"cursor":"`...)
-	return append(killfeed.Cursor{After: e.ID, Epoch: s.api.epoch}.Append(b), `"}`...)
+	return s.api.appendLive(make([]byte, 0, size), e, s.shape)
 }
 
 // appendPlace appends the members of a place, without braces, as every live edge tells it.

@@ -48,8 +48,13 @@ type settings struct {
 	followURL  string
 	names      string
 	images     bool
-	demo       bool
-	demoRate   float64
+
+	dialects        listValue
+	redisqTTL       durationValue
+	redisqByAddress bool
+
+	demo     bool
+	demoRate float64
 
 	server    string
 	tokenFile string
@@ -81,6 +86,10 @@ func (s *settings) flags() *pflag.FlagSet {
 	fs.IntVar(&s.connRate, "connect-rate", 2000, "let at most this `number` of streams and sockets in a second; 0: no limit")
 	fs.Var(&s.origins, "socket-origins",
 		"pages that may open sockets, by `origin`, as in https://tools.example.com; several are separated by commas (default: all)")
+	fs.Var(&s.dialects, "dialects", "older services to be a copy of: redisq, r2z2, zkillws, wanderer, evekill; off: none (default: all)")
+	s.redisqTTL = durationValue(3 * time.Hour)
+	fs.Var(&s.redisqTTL, "redisq-ttl", "remember a queue of RedisQ at most this long when nobody asks for it")
+	fs.BoolVar(&s.redisqByAddress, "redisq-by-address", false, "RedisQ without a queueID: a queue by address and program, in place of a refusal")
 	s.drainTime = durationValue(30 * time.Second)
 	fs.Var(&s.drainTime, "drain-time", "when the server stops, end streams and sockets one after another over at most this long")
 	s.cache = 64 << 20
@@ -124,8 +133,8 @@ Durations are Go's (90s, 15m, 24h) with days (30d, 1d12h). Sizes are bytes, KB, 
 GiB, TiB (powers of 1024).`
 
 // loadConfig fills the flags that were not given on the command line from env and then from the file, and returns where each
-// setting came from. It reports all faults at once.
-func loadConfig(flags *pflag.FlagSet, env []string) (origin map[string]string, err error) {
+// setting came from, and the webhooks, which only the file has. It reports all faults at once.
+func loadConfig(flags *pflag.FlagSet, env []string) (origin map[string]string, hooks []webhookEntry, err error) {
 	var (
 		faults []error
 		known  []string // names of settings
@@ -153,7 +162,7 @@ func loadConfig(flags *pflag.FlagSet, env []string) (origin map[string]string, e
 	if v, ok := vars["KILLFEED_CONFIG"]; ok && !path.Changed {
 		path.Value.Set(v)
 	}
-	file, keys, err := readConfigFile(path.Value.String(), known, func(name string) bool {
+	file, keys, hooks, err := readConfigFile(path.Value.String(), known, func(name string) bool {
 		return flags.Lookup(name).Value.Type() == new(listValue).Type()
 	})
 	if err != nil {
@@ -183,38 +192,45 @@ func loadConfig(flags *pflag.FlagSet, env []string) (origin map[string]string, e
 			faults = append(faults, fmt.Errorf("%s: %s: %w", from, f.Name, err))
 		}
 	})
-	return origin, errors.Join(faults...)
+	return origin, hooks, errors.Join(faults...)
 }
 
-// readConfigFile reads the settings' values as text. An empty path means the default file, which need not exist. isList tells
-// of which settings the value may be an array.
-func readConfigFile(path string, known []string, isList func(name string) bool) (file string, values map[string]string, err error) {
+// readConfigFile reads the settings' values as text, and the webhooks. An empty path means the default file, which need not
+// exist. isList tells of which settings the value may be an array.
+func readConfigFile(path string, known []string, isList func(name string) bool) (file string, values map[string]string,
+	hooks []webhookEntry, err error) {
 	optional := path == ""
 	if optional {
 		path = defaultConfigFile
 	}
 	text, err := os.ReadFile(path)
 	if optional && errors.Is(err, fs.ErrNotExist) {
-		return "", nil, nil
+		return "", nil, nil, nil
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("reading the configuration file: %w", err)
+		return "", nil, nil, fmt.Errorf("reading the configuration file: %w", err)
 	}
 	var doc map[string]any
 	if err := toml.Unmarshal(text, &doc); err != nil {
 		var at *toml.DecodeError
 		if errors.As(err, &at) {
 			row, column := at.Position()
-			return "", nil, fmt.Errorf("%s:%d:%d: %w", path, row, column, err)
+			return "", nil, nil, fmt.Errorf("%s:%d:%d: %w", path, row, column, err)
 		}
-		return "", nil, fmt.Errorf("%s: %w", path, err)
+		return "", nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	var faults []error
 	values = map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(doc)) {
 		name := strings.ReplaceAll(key, "_", "-")
+		if name == webhookKey {
+			if hooks, err = readWebhooks(doc[key]); err != nil {
+				faults = append(faults, inFile(path, err))
+			}
+			continue
+		}
 		if name == "config" || !slices.Contains(known, name) {
-			faults = append(faults, fmt.Errorf("%s: unknown key %q%s", path, key, didYouMean(name, known)))
+			faults = append(faults, fmt.Errorf("%s: unknown key %q%s", path, key, didYouMean(name, append(slices.Clone(known), webhookKey))))
 			continue
 		}
 		if _, twice := values[name]; twice {
@@ -236,7 +252,7 @@ func readConfigFile(path string, known []string, isList func(name string) bool) 
 		}
 		faults = append(faults, fmt.Errorf("%s: %s: want %s", path, key, want))
 	}
-	return path, values, errors.Join(faults...)
+	return path, values, hooks, errors.Join(faults...)
 }
 
 // texts are the strings in an array that has nothing else.

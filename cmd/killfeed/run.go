@@ -90,7 +90,8 @@ type app struct {
 	settings settings
 	flags    *pflag.FlagSet // all settings; commands take theirs from here
 	origin   map[string]string
-	started  bool // a command's own code has begun
+	hooks    []webhookEntry // of the configuration file
+	started  bool           // a command's own code has begun
 	warnings warnings
 }
 
@@ -115,7 +116,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().AddFlag(a.flags.Lookup("config"))
 	root.AddCommand(
 		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.sdeCmd(), a.checkCmd(),
-		a.pollCmd(), a.nextCmd(), a.tailCmd(), a.showCmd(), a.clientsCmd(), a.collectCmd(),
+		a.pollCmd(), a.nextCmd(), a.tailCmd(), a.topCmd(), a.showCmd(), a.clientsCmd(), a.webhooksCmd(), a.collectCmd(),
 		a.configCmd(), a.healthcheckCmd(), a.versionCmd(), a.upstreamSimCmd(),
 		&cobra.Command{Use: "exit-codes", Short: "What exit codes mean", Long: exitCodesHelp},
 	)
@@ -131,7 +132,7 @@ func (a *app) command(c *cobra.Command, names []string, f func(ctx context.Conte
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		a.started = true
 		var err error
-		if a.origin, err = loadConfig(a.flags, a.env); err != nil {
+		if a.origin, a.hooks, err = loadConfig(a.flags, a.env); err != nil {
 			return usageError{err}
 		}
 		return f(cmd.Context(), args)

@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"await":      await,
 			"killmails":  killmails,
 			"post":       post,
+			"receiver":   receiver,
 			"until":      until,
 		},
 	})

@@ -23,6 +23,7 @@ import (
 	"killfeed/supervise"
 	"killfeed/web"
 	"killfeed/web/dashboard"
+	"killfeed/webhook"
 )
 
 // stopTime is how long requests in flight may take to end when the server stops.
@@ -53,7 +54,7 @@ switches a limit off.`,
 	c.Flags().StringVar(&addrFile, "addr-file", "", "when serving, write the bound address to this `file`; for scripts with --listen 127.0.0.1:0")
 	return a.command(c, []string{
 		"contact", "listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients",
-		"max-connections", "connect-rate", "socket-origins", "drain-time", "cache", "log-level", "log-format",
+		"max-connections", "connect-rate", "socket-origins", "dialects", "redisq-ttl", "redisq-by-address", "drain-time", "cache", "log-level", "log-format",
 		"r2z2-url", "esi-url", "redisq-url", "zkill-ws-url", "follow-url", "names", "images", "demo", "demo-rate",
 	}, func(ctx context.Context, _ []string) error { return a.serve(ctx, addrFile) })
 }
@@ -138,17 +139,27 @@ func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Fe
 			log.Warn("some names may be asked for again", "err", err)
 		}
 	}()
-	api, err := a.open(gate, feed, store, sources, addr, addrFile, log)
+	var api *web.API
+	hooks, err := a.newWebhooks(feed, sources.names, func(dst []byte, e *killfeed.Event, names bool) []byte {
+		return api.AppendLive(dst, e, names) // there is an API before a webhook runs
+	}, log)
 	if err != nil {
 		return err
+	}
+	defer hooks.Close()
+	if api, err = a.open(gate, feed, store, sources, hooks, addr, addrFile, log); err != nil {
+		return err
+	}
+	for _, h := range hooks.Hooks() {
+		tree.Add("webhook "+h.Name(), h.Run)
 	}
 	tree.Add("token", func(ctx context.Context) error { return a.followHangups(ctx, again, api, static, log) })
 	return tree.Run(ctx)
 }
 
 // open lets requests through to the feed and says so.
-func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, sources *sources, addr net.Addr, addrFile string,
-	log *slog.Logger) (*web.API, error) {
+func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, sources *sources, hooks *webhook.Set, addr net.Addr,
+	addrFile string, log *slog.Logger) (*web.API, error) {
 	token, tokenFile, err := adminToken(a.settings.data, log)
 	if err != nil {
 		return nil, err
@@ -158,16 +169,23 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 		AdminToken: token, Version: version(), Retention: a.retention(), Logger: log,
 		Collectors: []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "killfeed_store_disk_bytes", Help: "Space that the store takes on its file system.",
-		}, func() float64 { return float64(store.DiskBytes()) }), sources, nameMetrics{sources.names}},
+		}, func() float64 { return float64(store.DiskBytes()) }), sources, nameMetrics{sources.names}, webhookMetrics{hooks}},
 		Names:    sources.names,
 		Complete: sources.complete(), Degraded: sources.degraded,
 		Services: func() any { return sources.tree.Status() }, Sources: func() any { return sources.status() },
+		Webhooks:    webhookStatus(hooks),
 		PauseSource: sources.pause, Warnings: func() any { return a.warnings.list() },
 	})
 	if err != nil {
 		return nil, err
 	}
 	if err := dashboard.Mount(api, dashboard.Options{Images: a.settings.images}); err != nil {
+		return nil, err
+	}
+	if err := a.mountDialects(api, feed, sources.tree, log); err != nil {
+		return nil, err
+	}
+	if err := mountWebhooks(api, hooks); err != nil {
 		return nil, err
 	}
 	sources.tree.Add("connections", api.Run)

@@ -26,12 +26,13 @@ const hour = "../../../shared/data/killmails-hour.jsonl.gz"
 //
 // With -long they are those of a real hour, where there are such; else a few.
 func TestChain(t *testing.T) {
+	t.Parallel()
 	bin, err := buildServer()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	killmails, rate, limit := 40, "20", 4*time.Minute
+	killmails, rate, limit := 24, "20", 4*time.Minute
 	file := filepath.Join(dir, "some.jsonl")
 	if _, err := os.Stat(hour); *long && !errors.Is(err, fs.ErrNotExist) {
 		file, killmails, rate, limit = hour, 1226, "2", 20*time.Minute

@@ -51,6 +51,8 @@ type Options struct {
 // pages are the documents by their paths. All else in assets is a file of theirs.
 var pages = []struct{ path, file string }{
 	{"/", "index.html"},
+	{"/ops", "ops.html"},
+	{"/overlay", "overlay.html"},
 }
 
 // Mount adds the page and its files to the API. The error is about a path that is taken.

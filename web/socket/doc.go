@@ -10,9 +10,10 @@
 //
 // Handlers get whole messages, of at most MaxMessage bytes and, when they are text, of valid UTF-8. Pings are answered. Whoever
 // is silent for Silence, sending neither data nor a control frame, is closed with 1002; whoever takes not a byte for Options.Slow
-// while something is to be written, with 1013. Both are noticed a little later. Close frames say why; 1000 is only ever sent as
-// the echo of the client's own. Whatever the client does, an end that has begun is over within seconds, but for a message that is
-// being handled. Clocks that jump end nothing.
+// while something is to be written, with 1013. Both are noticed a little later. Clients of older services say nothing for hours:
+// with KeepAlive the server asks them. Close frames say why; 1000 is only ever sent as the echo of the client's own. Whatever the
+// client does, an end that has begun is over within seconds, but for a message that is being handled. Clocks that jump end
+// nothing.
 //
 // A hostile client costs a message, a batch of what it asked for, and about a kilobyte of pongs. Extensions, and with them
 // compression, are not negotiated: deflate costs memory for each connection, and the bytes here are mostly shared by all.

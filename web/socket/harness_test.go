@@ -78,6 +78,8 @@ func received(first byte, payload []byte) string {
 		return "text " + string(payload)
 	case fin | opPong:
 		return "pong " + string(payload)
+	case fin | opPing:
+		return "ping " + string(payload)
 	case fin | opClose:
 		if len(payload) == 0 {
 			return "close"
@@ -124,6 +126,8 @@ type handler struct {
 	on func(text bool, message string) error
 	// panics is the name of a method that is to panic.
 	panics string
+	// asks, if set, is for Conn.KeepAlive.
+	asks time.Duration
 
 	mu    sync.Mutex // guards the rest
 	said  []string
@@ -284,6 +288,9 @@ func open(t testing.TB, o socket.Options, h *handler, early string, wrap func(ne
 			return
 		}
 		h.socket = conn
+		if h.asks > 0 {
+			conn.KeepAlive(h.asks)
+		}
 		conn.Serve(h)
 	}()
 	res, err := http.ReadResponse(p.in, nil)

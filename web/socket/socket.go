@@ -93,12 +93,13 @@ type Conn struct {
 	handler Handler
 	lease   *live.Lease
 	framed  bool          // a WebSocket; else a plain stream
-	beat    time.Duration // how long a plain stream may be silent
+	beat    time.Duration // how long a plain stream may be silent; of a WebSocket see KeepAlive
 	held    bool          // the client did not take the last batch at once; owned by who writes
 
 	heard   atomic.Int64 // when something was last received, as Server.at tells it; deaf: nobody listens at the moment
 	writing atomic.Int64 // since when a write is going on; 0: none is
 	wrote   atomic.Int64 // when something was last written
+	asked   atomic.Int64 // when a ping was last queued, with KeepAlive
 
 	mu      sync.Mutex // guards the rest; held for a moment, and before that of the server's writers
 	room    sync.Cond  // with mu: something was pulled, or the connection is about to end
@@ -216,6 +217,38 @@ func (c *Conn) Serve(h Handler) {
 	go c.serve()
 }
 
+// unanswered is how many pings may stay without an answer, with KeepAlive.
+const unanswered = 4
+
+// KeepAlive is for clients that were never told to say anything: whenever nothing was heard for so long the server pings, which
+// libraries and browsers answer by themselves. Who answers none for four times as long is closed with 1002, whatever
+// Options.Silence says. It is called before Serve.
+func (c *Conn) KeepAlive(every time.Duration) { c.beat = every }
+
+// keepAlive pings when it is time to, or closes the connection. While a write is going on it does neither: the ping would wait
+// behind it, and that write is judged by Options.Slow. So a client that takes what it is behind with, however slowly, stays.
+func (c *Conn) keepAlive(at int64) {
+	quiet, beat := at-c.heard.Load(), int64(c.beat)
+	switch {
+	case c.writing.Load() != 0 || quiet < beat:
+	case quiet >= unanswered*beat:
+		c.Close(&CloseError{Code: ProtocolError, Reason: "no ping was answered for " + (unanswered * c.beat).String()})
+	case at-c.asked.Load() >= beat:
+		c.asked.Store(at)
+		c.mu.Lock()
+		c.first = appendHeader(c.first, ws.OpPing, 0)
+		c.pump()
+		c.mu.Unlock()
+	}
+}
+
+// took notes that the client takes what it did not take at once, which is as good as an answer to a ping.
+func (c *Conn) took() {
+	if heard := c.heard.Load(); c.framed && c.beat > 0 && heard != deaf {
+		c.heard.CompareAndSwap(heard, c.server.at(time.Now()))
+	}
+}
+
 // Wake has the handler asked for something to write. It never blocks, and may be called by anybody.
 func (c *Conn) Wake() {
 	c.mu.Lock()
@@ -264,6 +297,8 @@ func (c *Conn) Look(now time.Time) {
 			c.wrote.Store(at) // or it would be asked for again at once
 			c.Wake()
 		}
+	} else if c.beat > 0 {
+		c.keepAlive(at)
 	} else if at-c.heard.Load() >= int64(o.Silence) {
 		c.Close(&CloseError{Code: ProtocolError, Reason: "nothing was heard for " + o.Silence.String()})
 	}

@@ -108,6 +108,10 @@ func (c *Conn) stop(frame *CloseError) {
 	}
 }
 
+// waited is how long a write takes that had to wait for the client. A quicker one may have gone to the system's buffers alone, and
+// tells nothing of the client.
+const waited = time.Second
+
 // flush writes the rest of the batch. A client that takes nothing for too long is told so, if it comes back to reading at the
 // last moment: slow is then what was written as the close frame.
 func (c *Conn) flush(b *Batch) (slow *CloseError, err error) {
@@ -116,6 +120,9 @@ func (c *Conn) flush(b *Batch) (slow *CloseError, err error) {
 	for b.written < b.Size() {
 		c.writing.Store(c.server.at(begun))
 		n, err := c.conn.Write(b.rest())
+		if n > 0 && time.Since(begun) >= waited {
+			c.took()
+		}
 		if b.written += n; err == nil {
 			continue
 		}
