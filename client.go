@@ -51,6 +51,8 @@ type client struct {
 	// live are the client's subscriptions, all of one holder.
 	live   []*Subscription
 	holder any
+	// joining: a subscription, or a topic of one, is about to begin where the client stands. Set by who has its turn.
+	joining bool
 }
 
 // due says when a client's dirty offsets are written.
@@ -87,6 +89,9 @@ type offset struct {
 	// dirty: at is ahead of the store, and the topic stands in client.dirty.
 	dirty bool
 }
+
+// stands is the event up to which nothing on the topic is unread.
+func (o *offset) stands() EventID { return max(o.at, o.clear) }
 
 func newClient(name string, now time.Time) *client {
 	c := &client{name: name, turn: make(chan struct{}, 1), offsets: map[Topic]*offset{}, created: now.UnixMilli()}
@@ -356,7 +361,7 @@ func (f *Feed) describe(c *client) (ClientInfo, error) {
 	c.mu.Lock()
 	for t, o := range c.offsets {
 		info.Offsets[t] = o.at
-		after := max(o.at, o.clear)
+		after := o.stands()
 		if after >= st.Head || f.bells.quiet(t, after, st.Head) {
 			continue
 		}

@@ -173,6 +173,7 @@ func (f *Feed) commit(ctx context.Context, c *client, offsets map[Topic]EventID)
 	if err != nil {
 		return nil, err
 	}
+	f.countPassed(c)
 	return now, nil
 }
 

@@ -15,6 +15,9 @@ type position struct {
 	// What the read found, set by search.run:
 	got  EventID // the greatest event on the topic that was returned or passed over
 	lost EventID // the greatest removed event on the topic, when it was unread
+	// With manual commit alone: gave is the greatest event on the topic that was returned, before the greatest that was passed over
+	// below the first returned one.
+	gave, before EventID
 }
 
 // positions sets where the client stands on the topics, which are distinct, and returns those that it has not used.
@@ -115,7 +118,7 @@ func (s *search) free() {
 func (s *search) reset() {
 	for i := range s.positions {
 		p := &s.positions[i]
-		p.got, p.lost = 0, 0
+		p.got, p.lost, p.gave, p.before = 0, 0, 0, 0
 	}
 	s.first, s.through, s.sifted, s.siftedBytes, s.steps, s.taken = 0, 0, 0, 0, 0, 0
 }
@@ -158,7 +161,13 @@ func (s *search) runOnly(st State) (ans Answer, ok bool) {
 	if err != nil || !ok {
 		return Answer{}, false // damaged, or a collection came in between
 	}
-	s.through, s.positions[0].got = st.Head, s.only
+	p := &s.positions[0]
+	s.through, p.got = st.Head, s.only
+	if len(ans.Events) > 0 {
+		p.gave = s.only
+	} else {
+		p.before = s.only
+	}
 	return ans, true
 }
 
@@ -242,28 +251,43 @@ func (s *search) runAt(st State) (Answer, error) {
 			ans.More = false
 		}
 	}
-	s.account(st, entries, led)
+	s.account(st, ans.Events, entries, led)
 	return ans, nil
 }
 
-// account notes what was returned or passed over on each topic. A read with manual commit may commit by itself only what is
-// before the first event that it returned.
-func (s *search) account(st State, entries []Entry, led bool) {
-	through := s.through
-	if s.read.Manual && s.first > 0 {
-		through = min(through, s.first-1)
-	}
+// account notes what was returned or passed over on each topic.
+func (s *search) account(st State, returned []Event, entries []Entry, led bool) {
 	if led { // by the filter: the entries are not those of the topic, which is All
-		if through >= st.First {
-			s.positions[0].got = through
+		p := &s.positions[0]
+		if s.through >= st.First {
+			p.got, p.before = s.through, s.through
+		}
+		if len(returned) > 0 {
+			p.gave = returned[len(returned)-1].ID
+			if p.before = s.first - 1; p.before < st.First {
+				p.before = 0
+			}
 		}
 		return
 	}
 	for _, e := range entries {
-		if e.ID > through {
+		if e.ID > s.through {
 			break
 		}
-		s.positions[s.owners[e.Position]].got = e.ID
+		p := &s.positions[s.owners[e.Position]]
+		p.got = e.ID
+		if !s.read.Manual {
+			continue
+		}
+		for len(returned) > 0 && returned[0].ID < e.ID {
+			returned = returned[1:]
+		}
+		switch {
+		case len(returned) > 0 && returned[0].ID == e.ID:
+			p.gave = e.ID
+		case s.first == 0 || e.ID < s.first:
+			p.before = e.ID
+		}
 	}
 }
 
@@ -427,16 +451,16 @@ func (g *Gap) widen(from, to EventID) {
 	g.Reason, g.To = GapRetention, max(g.To, to)
 }
 
-// commit moves the client's offsets past what was returned and passed over, and past a gap that was told. It is written
-// behind. The caller has the client's turn.
+// commit moves the client's offsets past what was returned and passed over, and past a gap that was told; with manual commit only
+// past what was passed over before the first event that was returned. It is written behind. The caller has the client's turn.
 func (s *search) commit(c *client) {
 	var dirty []Topic
 	c.mu.Lock()
 	for i := range s.positions {
 		p := &s.positions[i]
-		to := p.got
-		if !s.read.Manual {
-			to = max(to, p.lost)
+		to := max(p.got, p.lost)
+		if s.read.Manual {
+			to = p.before
 		}
 		if to > p.o.at {
 			p.o.at = to

@@ -39,7 +39,11 @@ type Subscriber struct {
 // client begins that anew, and so does, for the topic, one that SetTopics adds.
 //
 // Subscriptions of one client share its offsets: on a topic that two of them have, it is the greatest event that either has
-// delivered.
+// delivered, or the client has committed.
+//
+// What is passed over, by a filter or for its marks or age, counts as read once nothing that was returned before it on the topic
+// waits to be delivered, or with manual commit to be committed. With manual commit it does not count beyond what another
+// subscription of the client has not read of the topic, nor while that one has returned something there that is not committed.
 //
 // Read and Delivered are called by one goroutine at a time; the other methods by any.
 type Subscription struct {
@@ -54,10 +58,16 @@ type Subscription struct {
 	// at: everything on the topics up to here was returned, told as lost, or passed over.
 	at EventID
 	// got is, for each topic as in bell.hung, the last event that was returned, passed over or told as lost; nil without a
-	// client. fresh are the topics where it moved and was not settled; none with manual commit.
+	// client. It is changed with bell.mu held too, and read with either. fresh are the topics where it moved and was not settled;
+	// none with manual commit.
 	got   []EventID
 	fresh []int32
 	owed  bool // something was returned, or told in the Place, that is not Delivered yet
+	// gave is, for each topic as in bell.hung, the last event that was returned or told as lost, or where the subscription began,
+	// or where it last moved the offset: as long as the offset is below it, something is not committed, or somebody has moved
+	// the client back. nil without a client, or with automatic commit. Guarded by bell.mu, and changed with the client's mutex
+	// held too.
+	gave []EventID
 }
 
 // Place is where a subscription begins.
@@ -139,6 +149,7 @@ func (s *Subscription) beginClient(ctx context.Context, name string, topics []To
 	}
 	defer c.release()
 	c.endLive(s.holder, fmt.Errorf("client %q: %w", name, ErrReplaced))
+	defer c.join()()
 	first, through := f.bells.hang(&s.bell, topics)
 	var (
 		gap *Gap
@@ -187,14 +198,18 @@ func (s *Subscription) stand(first int, through EventID, gap *Gap, at func(i int
 		}
 		b.mu.Lock()
 		b.want(i, from, through)
-		b.mu.Unlock()
-		low = min(low, max(from, st.First-1))
-		if s.client != nil {
+		switch {
+		case s.client == nil:
+		case s.read.Manual:
+			s.got, s.gave = append(s.got, from), append(s.gave, from)
+		default:
 			s.got = append(s.got, from)
-			if gone && !s.read.Manual {
+			if gone {
 				s.fresh = append(s.fresh, int32(i))
 			}
 		}
+		b.mu.Unlock()
+		low = min(low, max(from, st.First-1))
 	}
 	if gap == nil && lost.To > 0 { // a cursor that was none of this log has lost nothing of it
 		p.Gap = &lost
@@ -223,7 +238,6 @@ func (s *Subscription) Read(room []Event, limit int) (Delivery, error) {
 	for {
 		q := s.feed.newSearch(s.read, false)
 		q.read.Limit, q.room, q.budget = limit, room, batchBytes
-		q.read.Manual = false // of a search: what is got is noted here, and committed by Delivered or Commit
 		if err := s.pending(q); err != nil || len(q.positions) == 0 {
 			q.free()
 			return Delivery{}, err
@@ -232,6 +246,9 @@ func (s *Subscription) Read(room []Event, limit int) (Delivery, error) {
 		if err != nil {
 			q.free()
 			return Delivery{}, err
+		}
+		if s.gave != nil {
+			s.passOver(q) // before got moves: what was returned must never look as if it had been passed over
 		}
 		d := Delivery{Events: ans.Events, Gap: ans.Gap, More: s.passed(q)}
 		q.free()

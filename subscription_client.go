@@ -28,8 +28,7 @@ func (s *Subscription) offsets(ctx context.Context, c *client, topics []Topic) (
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, t := range topics {
-		o := c.offsets[t]
-		at[i] = max(o.at, o.clear)
+		at[i] = c.offsets[t].stands()
 	}
 	return at, nil
 }
@@ -88,11 +87,16 @@ func (s *Subscription) Commit(ctx context.Context, id EventID) error {
 	switch {
 	case err != nil:
 		return err
-	case len(offsets) == 0: // nothing of it came by here, or it was committed; but what is automatic is written later
-		return s.feed.ledger.do(ctx, &request{settle: true})
+	case len(offsets) > 0:
+		_, err = s.feed.commit(ctx, c, offsets)
+		return err
 	}
-	_, err = s.feed.commit(ctx, c, offsets)
-	return err
+	// Nothing of it came by here, or it was committed; but what is automatic is written later.
+	if err := s.feed.ledger.do(ctx, &request{settle: true}); err != nil {
+		return err
+	}
+	s.feed.countPassed(c)
+	return nil
 }
 
 // upTo returns how far the client's offsets have to move for the events up to id. The caller has the client's turn.
@@ -127,7 +131,9 @@ func (s *Subscription) upTo(id EventID) (map[Topic]EventID, error) {
 func (s *Subscription) settleAtEnd() {
 	c, b := s.client, &s.bell
 	var dirty []Topic
-	if !s.owed {
+	if s.read.Manual {
+		s.passAll(true, dueSoon)
+	} else if !s.owed {
 		b.mu.Lock()
 		through := EventID(s.feed.bells.through.Load())
 		all := make([]int32, 0, len(b.hung))
@@ -213,6 +219,9 @@ func (s *Subscription) moveTo(moved map[Topic]EventID) {
 		}
 		b.want(i, at, through)
 		s.got[i] = at // what is on its way moves nothing when it is Delivered
+		if s.gave != nil {
+			s.gave[i] = at
+		}
 		low = min(low, at)
 	}
 	s.at = low

@@ -38,6 +38,93 @@ type naivePlace struct {
 	// somewhere from got to most. fresh: that is not Delivered yet.
 	got, most int
 	fresh     bool
+	// With manual commit: gave is the last event that was returned or told as lost, or where the subscription stood at first; where
+	// it is not known whether a loss was told of this topic it lies somewhere from gave to gaveMost.
+	gave, gaveMost int
+}
+
+// naivePlaceAt is a place where nothing was read yet.
+func naivePlaceAt(at int) *naivePlace { return &naivePlace{at: at, got: at, most: at, gave: at, gaveMost: at} }
+
+// bounds is where an offset may be.
+type bounds struct{ least, most int }
+
+// naiveMove is what a manual subscription passed over on a topic, from least to most.
+type naiveMove map[killfeed.Topic]bounds
+
+// pass moves offsets for what s passed over, where nothing that it returned is uncommitted: not beyond what another subscription of
+// the client has not read, nor when that one has something that is not committed. gave is asked before this read changed it.
+func (m *subMachine) pass(s *naiveSub, offsets map[killfeed.Topic]bounds, to naiveMove) {
+	for t, by := range to {
+		p, at := s.topics[t], offsets[t]
+		sure, never := p.gaveMost <= at.least, p.gave > at.most
+		for _, o := range m.alive(s.client) {
+			q := o.topics[t]
+			if o == s || q == nil {
+				continue
+			}
+			gave, gaveMost := q.got, q.most
+			if o.read.Manual {
+				gave, gaveMost = q.gave, q.gaveMost
+			}
+			sure, never = sure && gaveMost <= at.least, never || gave > at.most
+			by.least = min(by.least, q.at)
+			if id := m.naive.unread(t, q.at); id > 0 {
+				by.most = min(by.most, id-1)
+			}
+		}
+		if sure {
+			at.least = max(at.least, by.least)
+		}
+		if !never {
+			at.most = max(at.most, by.most)
+		}
+		offsets[t] = at
+	}
+}
+
+// bounds are the client's offsets as the naive one has them.
+func (m *subMachine) bounds(client string) map[killfeed.Topic]bounds {
+	all := map[killfeed.Topic]bounds{}
+	for t, at := range m.naive.clients[client] {
+		all[t] = bounds{at, at}
+	}
+	return all
+}
+
+// passAll is what all of the client's manual subscriptions passed over, behind what is committed.
+func (m *subMachine) passAll(client string, offsets map[killfeed.Topic]bounds) {
+	for _, s := range m.alive(client) {
+		if !s.read.Manual {
+			continue
+		}
+		to := naiveMove{}
+		for t, p := range s.topics {
+			to[t] = bounds{p.got, p.most}
+		}
+		m.pass(s, offsets, to)
+	}
+}
+
+// settled compares the client's offsets, and takes them for the naive one's.
+func (m *subMachine) settled(what, client string, offsets map[killfeed.Topic]bounds) {
+	for t, by := range offsets {
+		before := m.naive.clients[client][t]
+		m.offset(what, client, t, by.least, by.most)
+		at := m.naive.clients[client][t]
+		if at == before {
+			continue
+		}
+		var moved []*naivePlace // by one of these, or by a commit
+		for _, s := range m.alive(client) {
+			if p := s.topics[t]; p != nil && s.read.Manual {
+				moved = append(moved, p)
+			}
+		}
+		for _, p := range moved {
+			p.gaveMost = max(p.gaveMost, min(at, p.most))
+		}
+	}
 }
 
 // subMachine does random things to subscriptions, with all that machine does around them.
@@ -118,7 +205,8 @@ func (m *subMachine) place(what string, s *naiveSub, got killfeed.Place, topics 
 				from = p.at + 1
 			}
 			to = max(to, lost)
-			p.at, p.got, p.most, p.fresh = lost, lost, lost, true
+			*p = *naivePlaceAt(lost)
+			p.fresh = true
 		}
 		start = min(start, max(p.at, m.naive.first-1))
 	}
@@ -183,7 +271,7 @@ func (m *subMachine) begin(s *naiveSub, c *killfeed.Cursor, at int, gap string) 
 			if c != nil {
 				offsets[t] = at
 			}
-			s.topics[t] = &naivePlace{at: offsets[t], got: offsets[t], most: offsets[t]}
+			s.topics[t] = naivePlaceAt(offsets[t])
 		}
 		m.naive.clients[s.client], m.naive.seen[s.client] = offsets, m.now()
 	}
@@ -286,22 +374,59 @@ func (m *subMachine) readOne(s *naiveSub, limit int) (more bool) {
 	if s.told > 0 && len(want) > 0 && want[0] <= s.told {
 		m.Fatalf("%s: event %d comes after %d", what, want[0], s.told)
 	}
+	passed, gave := naiveMove{}, map[killfeed.Topic]bounds{}
 	for t, p := range s.topics {
 		got, most := p.got, p.most
+		var given, over bounds // what was returned or told as lost; what was passed over and counts by itself
 		if lost, really := n.lost(t, p.at); d.Gap != nil && lost > 0 {
+			given.most = lost
 			if most = max(most, lost); really {
 				got = max(got, lost)
+				given.least = lost
 			}
 		}
 		for id := max(p.at+1, n.first); id <= through; id++ {
-			if n.events[id-1].isOn(t) {
-				got, most = max(got, id), max(most, id)
+			if !n.events[id-1].isOn(t) {
+				continue
+			}
+			got, most = max(got, id), max(most, id)
+			if slices.Contains(want, id) {
+				given = bounds{id, id}
+			}
+			if len(want) == 0 || id < want[0] {
+				over.most = id
 			}
 		}
+		if given.most == 0 { // nothing of it was returned: what was passed over behind what others returned counts too
+			for id := max(p.at+1, n.first); id <= through; id++ {
+				if n.events[id-1].isOn(t) {
+					over.most = id
+				}
+			}
+		}
+		over.least = over.most
+		if lost, really := n.lost(t, p.at); d.Gap != nil && lost > 0 { // it is told again until it is committed
+			if over.least = 0; really {
+				over.most = 0
+			}
+		}
+		if over.most > 0 {
+			passed[t] = over
+		}
+		gave[t] = given
 		if got > p.got || most > p.most {
 			p.got, p.most, p.fresh = got, most, true
 		}
 		p.at = max(p.at, through)
+	}
+	if s.client != "" && s.read.Manual {
+		offsets := m.bounds(s.client)
+		m.pass(s, offsets, passed)
+		m.settled("what was passed over, "+what, s.client, offsets)
+		for t, given := range gave {
+			p := s.topics[t]
+			p.gave, p.gaveMost = max(p.gave, given.least), max(p.gaveMost, given.most)
+		}
 	}
 	if len(want) > 0 {
 		s.told = want[len(want)-1]
@@ -375,7 +500,7 @@ func (m *subMachine) setTopics(t *rapid.T) {
 			default:
 				added = append(added, topic)
 				at := offsets[topic]
-				s.topics[topic] = &naivePlace{at: at, got: at, most: at}
+				s.topics[topic] = naivePlaceAt(at)
 				s.told = 0 // it may bring older events
 			}
 		}
@@ -408,6 +533,7 @@ func (m *subMachine) commitSub(t *rapid.T) {
 		return
 	}
 	m.ok(what, err)
+	offsets := m.bounds(s.client)
 	for topic, p := range s.topics {
 		at := m.naive.clients[s.client][topic]
 		least, most := min(id, p.got), min(id, p.most)
@@ -420,7 +546,19 @@ func (m *subMachine) commitSub(t *rapid.T) {
 				least = most
 			}
 		}
-		m.offset(what, s.client, topic, max(at, least), max(at, most))
+		offsets[topic] = bounds{max(at, least), max(at, most)}
+	}
+	m.passAll(s.client, offsets)
+	m.settled(what, s.client, offsets)
+}
+
+// commitClient is an explicit commit by a client, behind which more may count as read.
+func (m *subMachine) commitClient(t *rapid.T) {
+	m.commit(t)
+	for client := range m.naive.clients {
+		offsets := m.bounds(client)
+		m.passAll(client, offsets)
+		m.settled("behind a commit", client, offsets)
 	}
 }
 
@@ -435,20 +573,30 @@ func (m *subMachine) closeOne(s *naiveSub) {
 	if s.ended == nil && s.client != "" {
 		m.naive.seen[s.client] = m.now()
 	}
+	offsets, to := m.bounds(s.client), naiveMove{}
 	for t, p := range s.topics {
-		if s.ended != nil || s.client == "" || s.read.Manual || s.owed || naivePlaces[t] != nil {
+		if s.ended != nil || s.client == "" {
 			continue
 		}
-		at, most := m.naive.clients[s.client][t], m.naive.head()
-		if next := m.naive.unread(t, p.at); next > 0 {
-			most = next - 1
+		by := bounds{p.got, p.most}
+		if !s.owed && naivePlaces[t] == nil {
+			by.most = m.naive.head()
+			if next := m.naive.unread(t, p.at); next > 0 {
+				by.most = next - 1
+			}
+			if exact(t) {
+				by.least = by.most
+			}
 		}
-		least := p.got
-		if exact(t) {
-			least = most
+		if s.read.Manual {
+			to[t] = by
+		} else if !s.owed && naivePlaces[t] == nil {
+			at := m.naive.clients[s.client][t]
+			offsets[t] = bounds{max(at, by.least), max(at, by.most)}
 		}
-		m.offset("Close", s.client, t, max(at, least), max(at, most))
 	}
+	m.pass(s, offsets, to)
+	m.settled("Close", s.client, offsets)
 	m.subs = slices.DeleteFunc(m.subs, func(o *naiveSub) bool { return o == s })
 	s.Close()
 	s.Delivered()
@@ -497,7 +645,7 @@ func (m *subMachine) seekClient(*rapid.T) {
 		for t, p := range s.topics {
 			if topics == nil || slices.Contains(topics, t) {
 				at := offsets[t]
-				*p = naivePlace{at: at, got: at, most: at}
+				*p = *naivePlaceAt(at)
 			}
 		}
 		s.told = 0
@@ -619,7 +767,7 @@ func (m *subMachine) run() {
 		"delivered": m.delivered,
 		"topics":    m.setTopics,
 		"commit":    m.commitSub,
-		"commit 2":  m.commit, // by the client
+		"commit 2":  m.commitClient,
 		"close":     m.close,
 		"resume":    m.resume,
 		"seek":      m.seekClient,

@@ -42,6 +42,7 @@ func (s *Subscription) setTopics(ctx context.Context, topics []Topic) (_ Place, 
 		case <-ctx.Done():
 			return Place{}, context.Cause(ctx)
 		}
+		defer s.client.join()()
 	}
 	var (
 		added []Topic
@@ -112,6 +113,9 @@ func (s *Subscription) drop(keep []Topic) {
 			return
 		}
 		s.got[to] = s.got[from]
+		if s.gave != nil {
+			s.gave[to] = s.gave[from]
+		}
 		if _, fresh := index[int32(from)]; fresh {
 			index[int32(from)] = int32(to)
 		}
@@ -119,7 +123,12 @@ func (s *Subscription) drop(keep []Topic) {
 	if s.client == nil {
 		return
 	}
+	s.bell.mu.Lock()
 	s.got = s.got[:n]
+	if s.gave != nil {
+		s.gave = s.gave[:n]
+	}
+	s.bell.mu.Unlock()
 	fresh := s.fresh[:0]
 	for _, i := range s.fresh {
 		if to := index[i]; to >= 0 {

@@ -41,7 +41,8 @@ func (h *Hook) body(topics []killfeed.Topic, events []killfeed.Event) (body []by
 // testBody is what Test posts.
 func (h *Hook) testBody(now time.Time) ([]byte, error) {
 	if h.config.Format == Discord {
-		return encodeMessage(&message{Content: "A test of killfeed's webhook " + escape(h.config.Name) + ": it works, and killmails will come here."})
+		text := "A test of killfeed's webhook " + escape(h.config.Name) + ": it works, and killmails will come here."
+		return encodeMessage(&message{Content: text})
 	}
 	body, err := json.Marshal(struct {
 		Test    bool      `json:"test"`

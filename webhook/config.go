@@ -80,7 +80,8 @@ func (c *Config) check() (target *url.URL, err error) {
 	case strings.TrimSpace(c.URL) == "":
 		return nil, errors.New("url is missing: want url = \"https://…\", or url_file = \"a file with it\"")
 	case err != nil, target.Scheme != "http" && target.Scheme != "https", target.Host == "", target.Opaque != "":
-		return nil, errors.New("url is no URL of a webhook: want one that begins with https:// or http:// and a host (it is not shown, it may be a secret)")
+		return nil, errors.New("url is no URL of a webhook: want one that begins with https:// or http:// and a host " +
+			"(it is not shown, it may be a secret)")
 	case target.Fragment != "":
 		return nil, errors.New("url has a fragment (#…), which is never sent: leave it out")
 	}

@@ -273,7 +273,9 @@ func syncDir(dir string) error {
 		return fmt.Errorf("opening the directory of dead events: %w", err)
 	}
 	defer f.Close()
-	if err := f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, fs.ErrInvalid) {
+	err = f.Sync()
+	cannot := errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrInvalid)
+	if err != nil && !cannot {
 		return fmt.Errorf("syncing the directory of dead events: %w", err)
 	}
 	return nil

@@ -192,6 +192,9 @@ func TestISK(t *testing.T) {
 	}
 }
 
+// special are the characters that must not stand in a text without a backslash; written again, so that none is forgotten.
+const special = "\\*_~`|>#[]<:@"
+
 // unescape is what Discord shows of a text, if nothing in it means anything.
 func unescape(t failer, text string) string {
 	var b strings.Builder
@@ -202,7 +205,7 @@ func unescape(t failer, text string) string {
 				t.Errorf("a backslash ends %q", text)
 				break
 			}
-		} else if strings.ContainsRune(markdown, runes[i]) {
+		} else if strings.ContainsRune(special, runes[i]) || i == 0 && (runes[i] == '-' || runes[i] == '+') {
 			t.Errorf("%q is not escaped in %q", runes[i], text)
 		}
 		b.WriteRune(runes[i])
@@ -217,6 +220,41 @@ func TestEscape(t *testing.T) {
 			t.Errorf("%q is shown as %q", text, got)
 		}
 	})
+}
+
+// The longest names of all, which all have to be escaped: each text fits, and so do as many embeds as are in a message.
+func TestLongNames(t *testing.T) {
+	for _, letter := range []string{"x", "*", "😀", "<"} {
+		long := strings.Repeat(letter, 200)
+		l := lexiconOf(t, map[uint32]names.Entry{
+			11: {Category: names.Character, Name: long}, 12: {Category: names.Corporation, Name: long}, 13: {Category: names.Alliance, Name: long},
+			15: {Category: names.Type, Name: long}, 16: {Category: names.System, Name: long, Constellation: 17}, 17: {Category: names.Constellation, Name: long, Region: 18},
+			18: {Category: names.Region, Name: long},
+		}, nil)
+		e := killfeed.Event{ID: 1, SystemID: 16, KillmailID: math.MaxInt64, Killmail: []byte(`{"victim":{"character_id":11,"ship_type_id":15},` +
+			`"attackers":[{"character_id":11,"corporation_id":12,"alliance_id":13,"ship_type_id":15}],"zkb":{"totalValue":1e300}}`)}
+		events := make([]killfeed.Event, 30)
+		for i := range events {
+			events[i] = e
+		}
+		messages := 0
+		for len(events) > 0 {
+			m, n := embeds(l, nil, events)
+			body, err := encodeMessage(&m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkMessage(t, body)
+			if title := m.Embeds[0].Title; strings.Count(title, letter) < 10 || !strings.Contains(title, "…") {
+				t.Errorf("not much is left of the names: %s", title)
+			}
+			events = events[n:]
+			messages++
+		}
+		if messages < 4 || messages > 10 {
+			t.Errorf("%s: 30 killmails in %d messages", letter, messages)
+		}
+	}
 }
 
 // No killmail makes a message that Discord refuses, and no name means anything in it.

@@ -1,11 +1,14 @@
 package webhook
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -227,6 +230,48 @@ func TestGlobalLimit(t *testing.T) {
 			t.Errorf("a post came %v after Discord asked all to wait for 20 s", early)
 		}
 	})
+}
+
+// A post that may have been taken comes again as it was, whatever came meanwhile: its key must not stand for something else.
+func TestSamePostAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		r := w.receiver("plain.example")
+		r.then(slow(time.Second), hang, cut(true), status(500))
+		w.run(plain(func(c *Config) { c.Batch = 10 }))
+		w.insert(1)
+		w.pass(0)
+		w.insert(2) // wait for the first, and are posted together
+		w.pass(2 * time.Second)
+		w.insert(3)
+		w.pass(time.Minute)
+		all, _ := r.got()
+		if len(all) != 6 {
+			t.Fatalf("%d posts, want 6", len(all))
+		}
+		for i, d := range all[2:5] {
+			if string(d.body) != string(all[1].body) || d.header.Get("Killfeed-Delivery") != all[1].header.Get("Killfeed-Delivery") {
+				t.Errorf("attempt %d has events %v and the key %s, and the first %v and %s", i+2, idsIn(t, d.body),
+					d.header.Get("Killfeed-Delivery"), idsIn(t, all[1].body), all[1].header.Get("Killfeed-Delivery"))
+			}
+		}
+		if diff := cmp.Diff(spans(4, 6), idsIn(t, all[5].body)); diff != "" {
+			t.Errorf("behind them (+):\n%s", diff)
+		}
+	})
+}
+
+// Why there was no answer is told without the address.
+func TestCause(t *testing.T) {
+	err := &url.Error{Op: "Post", URL: "http://a.example/token", Err: errors.New("connection refused")}
+	if got := cause(t.Context(), fmt.Errorf("posting: %w", err)); got != "connection refused" {
+		t.Errorf("it is %q", got)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errStopping)
+	if got := cause(ctx, err); got != errStopping.Error() {
+		t.Errorf("it is %q", got)
+	}
 }
 
 // The pauses double, up to five minutes, and are never twice the same.

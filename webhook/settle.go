@@ -147,7 +147,7 @@ func (w *worker) pauseIfHopeless(o outcome) {
 		s.State = Paused
 		s.Reason = fmt.Sprintf("the receiver refused %d posts in a row, the last with status %d", n, o.status)
 	})
-	w.set.log.Error("a webhook is paused: its receiver refuses everything; mend the address, or have it try again with 'killfeed webhooks retry'",
+	w.set.log.Error("a webhook is paused: its receiver refuses everything; mend that, and 'killfeed webhooks retry'",
 		"webhook", w.Name(), "host", w.target.Host, "refusals_in_a_row", n, "status", o.status, "err", o.text())
 }
 
@@ -170,7 +170,10 @@ func (w *worker) bury(group []killfeed.Event, o outcome) bool {
 }
 
 func newDead(e *killfeed.Event, o outcome) Dead {
-	return Dead{EventID: e.ID, KillmailID: e.KillmailID, At: time.Now().UTC().Truncate(time.Millisecond), Status: o.status, Reason: o.reason, Answer: o.answer}
+	return Dead{
+		EventID: e.ID, KillmailID: e.KillmailID, At: time.Now().UTC().Truncate(time.Millisecond),
+		Status: o.status, Reason: o.reason, Answer: o.answer,
+	}
 }
 
 // done goes on behind the first pending events.
@@ -200,9 +203,11 @@ func (w *worker) commit(ctx context.Context) {
 	switch {
 	case err == nil:
 		w.committed = to
-	case errors.Is(err, killfeed.ErrClosed), errors.Is(err, killfeed.ErrReplaced), errors.Is(err, killfeed.ErrNotFound): // Read says so too
+	case errors.Is(err, killfeed.ErrClosed), errors.Is(err, killfeed.ErrReplaced), errors.Is(err, killfeed.ErrNotFound):
+		// Read says so too.
 	default:
-		w.set.log.Warn("a webhook's place could not be written: what it posted may be posted again after a restart", "webhook", w.Name(), "err", err)
+		w.set.log.Warn("a webhook's place could not be written: what it posted may be posted again after a restart",
+			"webhook", w.Name(), "err", err)
 	}
 }
 
@@ -230,7 +235,8 @@ func (w *worker) resend(ctx context.Context) {
 		case taken:
 			w.worked(1, o)
 			if err := w.dead.remove(event.ID); err != nil {
-				w.set.log.Warn("a dead event was posted, but may come back after a restart", "webhook", w.Name(), "event", uint64(event.ID), "err", err)
+				w.set.log.Warn("a dead event was posted, but may come back after a restart",
+					"webhook", w.Name(), "event", uint64(event.ID), "err", err)
 			}
 			continue
 		case later:

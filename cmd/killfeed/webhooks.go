@@ -154,7 +154,8 @@ func (e *webhookEntry) complete() error {
 }
 
 // newWebhooks makes the webhooks of the configuration. A demo has none: invented killmails are nothing for anybody's channel.
-func (a *app) newWebhooks(feed *killfeed.Feed, book *names.Book, show func([]byte, *killfeed.Event, bool) []byte, log *slog.Logger) (*webhook.Set, error) {
+func (a *app) newWebhooks(feed *killfeed.Feed, book *names.Book, show func([]byte, *killfeed.Event, bool) []byte,
+	log *slog.Logger) (*webhook.Set, error) {
 	if a.settings.demo && len(a.hooks) > 0 {
 		log.Warn("webhooks are off: a demo's killmails are invented", "webhooks", len(a.hooks))
 		return webhook.New(feed, webhook.Options{Logger: log}, nil)
@@ -208,44 +209,37 @@ func statusOf(hooks *webhook.Set) []webhook.Status {
 
 // mountWebhooks adds what an operator may do with webhooks to the API.
 func mountWebhooks(api *web.API, hooks *webhook.Set) error {
-	named := func(serve func(http.ResponseWriter, *http.Request, *webhook.Hook)) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
+	route := func(method, path string, serve func(r *http.Request, h *webhook.Hook) (any, error)) web.Route {
+		return web.Route{Method: method, Path: "/api/webhooks/{id}/" + path, Admin: true, Serve: func(w http.ResponseWriter, r *http.Request) {
 			h := hooks.Hook(r.PathValue("id"))
 			if h == nil {
-				answerJSON(w, http.StatusNotFound, "application/problem+json", map[string]any{
-					"type": "about:blank", "title": http.StatusText(http.StatusNotFound), "status": http.StatusNotFound,
-					"detail": "there is no webhook of that name: /api/webhooks lists those that there are",
-				})
+				answerProblem(w, http.StatusNotFound, "there is no webhook of that name: /api/webhooks lists those that there are")
 				return
 			}
-			serve(w, r, h)
-		}
+			v, err := serve(r, h)
+			if err != nil {
+				answerProblem(w, http.StatusInternalServerError, "it could not be done")
+				return
+			}
+			answerJSON(w, http.StatusOK, "application/json", v)
+		}}
 	}
 	return api.Mount(
 		web.Route{Method: "GET", Path: "/api/webhooks", Admin: true, Serve: func(w http.ResponseWriter, _ *http.Request) {
-			answer(w, map[string]any{"webhooks": statusOf(hooks)})
+			answerJSON(w, http.StatusOK, "application/json", map[string]any{"webhooks": statusOf(hooks)})
 		}},
-		web.Route{Method: "GET", Path: "/api/webhooks/{id}/dead", Admin: true, Serve: named(func(w http.ResponseWriter, _ *http.Request, h *webhook.Hook) {
-			answer(w, map[string]any{"dead": h.Dead()})
-		})},
-		web.Route{Method: "POST", Path: "/api/webhooks/{id}/retry", Admin: true, Serve: named(func(w http.ResponseWriter, _ *http.Request, h *webhook.Hook) {
-			answer(w, map[string]any{"dead": h.Retry()})
-		})},
-		web.Route{Method: "POST", Path: "/api/webhooks/{id}/test", Admin: true, Serve: named(func(w http.ResponseWriter, r *http.Request, h *webhook.Hook) {
-			tested, err := h.Test(r.Context())
-			if err != nil {
-				answerJSON(w, http.StatusInternalServerError, "application/problem+json", map[string]any{
-					"type": "about:blank", "title": http.StatusText(http.StatusInternalServerError), "status": http.StatusInternalServerError,
-					"detail": "the test could not be made",
-				})
-				return
-			}
-			answer(w, tested)
-		})},
+		route("GET", "dead", func(_ *http.Request, h *webhook.Hook) (any, error) { return map[string]any{"dead": h.Dead()}, nil }),
+		route("POST", "retry", func(_ *http.Request, h *webhook.Hook) (any, error) { return map[string]any{"dead": h.Retry()}, nil }),
+		route("POST", "test", func(r *http.Request, h *webhook.Hook) (any, error) { return h.Test(r.Context()) }),
 	)
 }
 
-func answer(w http.ResponseWriter, v any) { answerJSON(w, http.StatusOK, "application/json", v) }
+// answerProblem answers with a problem document, as the API does.
+func answerProblem(w http.ResponseWriter, status int, detail string) {
+	answerJSON(w, status, "application/problem+json", map[string]any{
+		"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail,
+	})
+}
 
 func answerJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	body, err := json.Marshal(v)
@@ -260,47 +254,30 @@ func answerJSON(w http.ResponseWriter, status int, contentType string, v any) {
 // webhookMetrics shows how webhooks are doing at /metrics.
 type webhookMetrics struct{ hooks *webhook.Set }
 
-var (
-	webhookLabel  = []string{"webhook"}
-	webhookEvents = prometheus.NewDesc("killfeed_webhook_events_total",
-		"Events of a webhook by what became of them: delivered, dead (the receiver does not take them) or expired (older than max_age).",
-		[]string{"webhook", "result"}, nil)
-	webhookFailed  = prometheus.NewDesc("killfeed_webhook_failed_posts_total", "Posts that a receiver did not take.", webhookLabel, nil)
-	webhookGaps    = prometheus.NewDesc("killfeed_webhook_gaps_total", "How often retention removed what was not posted.", webhookLabel, nil)
-	webhookDead    = prometheus.NewDesc("killfeed_webhook_dead", "Events on a webhook's list of dead ones.", webhookLabel, nil)
-	webhookDropped = prometheus.NewDesc("killfeed_webhook_dead_dropped_total", "Dead events that left their list because it was full.", webhookLabel, nil)
-	webhookLag     = prometheus.NewDesc("killfeed_webhook_lag_seconds", "How long ago the oldest event that waits was received; 0: none waits.", webhookLabel, nil)
-	webhookPaused  = prometheus.NewDesc("killfeed_webhook_paused", "1 when a webhook is paused, because its receiver refuses everything.", webhookLabel, nil)
-)
-
 // Describe implements prometheus.Collector.
-func (m webhookMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{webhookEvents, webhookFailed, webhookGaps, webhookDead, webhookDropped, webhookLag, webhookPaused} {
-		ch <- d
-	}
-}
+func (m webhookMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
 
 // Collect implements prometheus.Collector.
 func (m webhookMetrics) Collect(ch chan<- prometheus.Metric) {
+	const events = "Events of a webhook by what became of them: delivered, dead (its receiver does not take them) or expired (too old)."
 	for _, s := range statusOf(m.hooks) {
-		count := func(d *prometheus.Desc, n uint64, labels ...string) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{s.Name}, labels...)...)
+		show := func(kind prometheus.ValueType, value float64, name, help string, result ...string) {
+			labels := []string{"webhook", "result"}[:1+len(result)]
+			desc := prometheus.NewDesc("killfeed_webhook_"+name, help, labels, nil)
+			ch <- prometheus.MustNewConstMetric(desc, kind, value, append([]string{s.Name}, result...)...)
 		}
-		gauge := func(d *prometheus.Desc, v float64) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, s.Name)
-		}
-		count(webhookEvents, s.Delivered, "delivered")
-		count(webhookEvents, s.Died, "dead")
-		count(webhookEvents, s.Expired, "expired")
-		count(webhookFailed, s.Failed)
-		count(webhookGaps, s.Gaps)
-		count(webhookDropped, s.Dropped)
-		gauge(webhookDead, float64(s.Dead))
-		gauge(webhookLag, s.Lag)
 		paused := 0.0
 		if s.State == webhook.Paused {
 			paused = 1
 		}
-		gauge(webhookPaused, paused)
+		show(prometheus.CounterValue, float64(s.Delivered), "events_total", events, "delivered")
+		show(prometheus.CounterValue, float64(s.Died), "events_total", events, "dead")
+		show(prometheus.CounterValue, float64(s.Expired), "events_total", events, "expired")
+		show(prometheus.CounterValue, float64(s.Failed), "failed_posts_total", "Posts that a receiver did not take.")
+		show(prometheus.CounterValue, float64(s.Gaps), "gaps_total", "How often retention removed what was not posted.")
+		show(prometheus.CounterValue, float64(s.Dropped), "dead_dropped_total", "Dead events that left their list because it was full.")
+		show(prometheus.GaugeValue, float64(s.Dead), "dead", "Events on a webhook's list of dead ones.")
+		show(prometheus.GaugeValue, s.Lag, "lag_seconds", "How long ago the oldest event that waits was received; 0: none waits.")
+		show(prometheus.GaugeValue, paused, "paused", "1 when a webhook is paused, because its receiver refuses everything.")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -51,6 +52,11 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	if started.Load() {
+		if b, err := theBrowser(); err == nil {
+			b.end()
+		}
+	}
 	os.RemoveAll(work)
 	os.Exit(code)
 }
@@ -137,24 +143,29 @@ func (s *server) start(t *testing.T) {
 	addrFile := filepath.Join(t.TempDir(), "addr")
 	args := append([]string{"serve", "--listen", s.addr, "--data", s.data, "--addr-file", addrFile, "--drain-time", "0s"}, s.args...)
 	s.process = start(t, s.bin, args...)
+	s.addr = awaitAddr(t, s.process, addrFile)
+}
+
+// awaitAddr waits until a server serves, and returns its address.
+func awaitAddr(t *testing.T, p *process, addrFile string) string {
+	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond) // another process has no better way to tell
 	defer tick.Stop()
 	limit := time.After(patience)
 	for {
 		text, err := os.ReadFile(addrFile)
 		if err == nil {
-			s.addr = strings.TrimSpace(string(text))
-			return
+			return strings.TrimSpace(string(text))
 		}
 		if !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
 		}
 		select {
 		case <-tick.C:
-		case <-s.process.ended:
-			t.Fatalf("the server has ended: %v\n%s", s.process.err, s.process.said())
+		case <-p.ended:
+			t.Fatalf("the server has ended: %v\n%s", p.err, p.said())
 		case <-limit:
-			t.Fatalf("the server does not serve\n%s", s.process.said())
+			t.Fatalf("the server does not serve\n%s", p.said())
 		}
 	}
 }
@@ -276,38 +287,111 @@ func (p *process) run(t *testing.T) {
 	})
 }
 
-// browser is a Chromium that obeys.
+// browser is a Chromium that obeys. It is used by all tests, each with pages of its own, and by several at a time.
 type browser struct {
-	process *process
-	lines   *bufio.Reader
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stderr bytes.Buffer  // to be read once it has ended
+	ended  chan struct{} // closed behind err
+	err    error
+	pages  atomic.Int64 // opened so far
+
+	mu      sync.Mutex // guards the rest
 	id      int
-	pages   int
+	waiting map[int]chan answer
 }
 
-// newBrowser starts one, or skips the test.
+// answer is what a command has come to.
+type answer struct {
+	ID     int
+	Result json.RawMessage
+	Error  string
+}
+
+// theBrowser starts the browser for the first test that wants it. TestMain ends it.
+var theBrowser = sync.OnceValues(func() (*browser, error) {
+	started.Store(true)
+	b := &browser{ended: make(chan struct{}), waiting: map[int]chan answer{}}
+	b.cmd = exec.Command("node", "js/driver.js", chromium())
+	b.cmd.Env = environment()
+	b.cmd.WaitDelay = time.Second
+	b.cmd.Stderr = &b.stderr
+	stdin, err := b.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	b.stdin = stdin
+	stdout, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the browser: %w", err)
+	}
+	go b.run(stdout)
+	return b, nil
+})
+
+// started tells whether theBrowser was asked for.
+var started atomic.Bool
+
+// newBrowser returns the browser, or skips the test.
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	node := needNode(t)
-	chromium := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			chromium = path
-			break
-		}
-	}
-	if chromium == "" {
+	needNode(t)
+	if chromium() == "" {
 		missing(t, "Chromium is not installed")
 	}
-	p := &process{ended: make(chan struct{})}
-	p.cmd = exec.Command(node, "js/driver.js", chromium)
-	p.cmd.Env = environment()
-	p.cmd.WaitDelay = time.Second
-	p.cmd.Stderr = p
-	reader, writer := io.Pipe()
-	p.cmd.Stdout = writer
-	p.run(t)
-	t.Cleanup(func() { reader.Close() })
-	return &browser{process: p, lines: bufio.NewReader(reader)}
+	b, err := theBrowser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// chromium is the path of the first of its names that is installed; empty: none is.
+func chromium() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// run hands answers to those who wait for them, until the browser has ended.
+func (b *browser) run(stdout io.Reader) {
+	lines := bufio.NewReader(stdout)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			break
+		}
+		var a answer
+		if err := json.Unmarshal(line, &a); err != nil {
+			break // then it ends, and says why on its standard error
+		}
+		b.mu.Lock()
+		to := b.waiting[a.ID]
+		delete(b.waiting, a.ID)
+		b.mu.Unlock()
+		if to != nil {
+			to <- a
+		}
+	}
+	b.err = b.cmd.Wait()
+	close(b.ended)
+}
+
+// end ends it.
+func (b *browser) end() {
+	b.stdin.Close()
+	select {
+	case <-b.ended:
+	case <-time.After(patience):
+		b.cmd.Process.Kill()
+		<-b.ended
+	}
 }
 
 // needNode returns the path of Node.js, with whose packages the scripts can run.
@@ -332,41 +416,36 @@ func needNode(t *testing.T) string {
 	return node
 }
 
-// do has a command done and reads its result into v, unless that is nil. Commands are done one after the other.
+// do has a command done and reads its result into v, unless that is nil.
 func (b *browser) do(v any, name string, args map[string]any) error {
+	done := make(chan answer, 1)
+	b.mu.Lock()
 	b.id++
 	command := map[string]any{"id": b.id, "do": name}
 	for k, a := range args {
 		command[k] = a
 	}
 	text, err := json.Marshal(command)
-	if err != nil {
-		return err
+	if err == nil {
+		b.waiting[b.id] = done
+		_, err = b.stdin.Write(append(text, '\n'))
 	}
-	if _, err := b.process.stdin.Write(append(text, '\n')); err != nil {
+	b.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("telling the browser %s: %w", text, err)
 	}
-	line, err := b.lines.ReadBytes('\n')
-	if err != nil {
-		return fmt.Errorf("the browser does not answer %s: %w\n%s", text, err, b.process.said())
+	select {
+	case a := <-done:
+		switch {
+		case a.Error != "":
+			return fmt.Errorf("%.300s: %s", text, a.Error)
+		case v == nil:
+			return nil
+		}
+		return json.Unmarshal(a.Result, v)
+	case <-b.ended:
+		return fmt.Errorf("the browser has ended before it answered %s: %w\n%s", text, b.err, &b.stderr)
 	}
-	var answer struct {
-		ID     int
-		Result json.RawMessage
-		Error  string
-	}
-	if err := json.Unmarshal(line, &answer); err != nil {
-		return fmt.Errorf("%w in %s", err, line)
-	}
-	switch {
-	case answer.ID != b.id:
-		return fmt.Errorf("the browser answers %s to %s", line, text)
-	case answer.Error != "":
-		return fmt.Errorf("%.300s: %s", text, answer.Error)
-	case v == nil:
-		return nil
-	}
-	return json.Unmarshal(answer.Result, v)
 }
 
 // look is how a page is looked at.
@@ -391,8 +470,7 @@ type page struct {
 // open opens an address in a page of its own. At the end of the test it must not have had errors.
 func (b *browser) open(t *testing.T, url string, l look) *page {
 	t.Helper()
-	b.pages++
-	p := &page{t: t, b: b, name: fmt.Sprint("page ", b.pages)}
+	p := &page{t: t, b: b, name: fmt.Sprint("page ", b.pages.Add(1))}
 	args := map[string]any{"bypass": l.Bypass}
 	for name, v := range map[string]string{"scheme": l.Scheme, "motion": l.Motion} {
 		if v != "" {

@@ -4,6 +4,7 @@ package browser
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -390,4 +391,26 @@ func TestDetail(t *testing.T) {
 	q.failing = true // a 404 is on the console
 	q.wait(`document.querySelector("#detail [role=alert]")?.innerText`)
 	q.wait(`location.search === "?ship=Avatar" && location.hash === "#km=1"`)
+}
+
+// A killmail does not wait for names: ids stand there first, and names and tickers take their places when they come.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t)
+	bin, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrFile := filepath.Join(t.TempDir(), "addr")
+	sim := start(t, bin, "upstream-sim", "--listen", "127.0.0.1:0", "--addr-file", addrFile)
+	addr := awaitAddr(t, sim, addrFile)
+	s := newServer(t, "--images=false", "--contact", "test@example.com", "--r2z2-url", "off", "--esi-url", "http://"+addr)
+	s.insert(t, 3, worth(rifter, jita))
+	p := b.open(t, s.url("/"), look{})
+	p.live()
+	p.rows(3)
+	s.insert(t, 2, worth(avatar, thera))
+	p.rows(5)
+	p.wait(`[...document.querySelectorAll("li.row")].every(r => !/corp \d/.test(r.innerText))`)
+	p.wait(`[...document.querySelectorAll("li.row .victim, li.row .final")].every(r => /\[C\d+\]/.test(r.innerText))`)
 }

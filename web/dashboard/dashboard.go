@@ -1,13 +1,15 @@
-// Package dashboard serves the page for people: the live list of killmails at / and what it is made of below /assets/.
+// Package dashboard serves the pages for people: the live list of killmails at /, the operator's view at /ops, the overlay for
+// streamers at /overlay, and what they are made of below /assets/.
 //
 // # What it guarantees
 //
-// The page asks nobody but this server, and, where Options.Images allows it, CCP's image server for pictures of ships: the
+// A page asks nobody but this server, and, where Options.Images allows it, CCP's image server for pictures of ships: the
 // Content-Security-Policy holds the browser to that, whatever a name in a killmail may say. No script, style or frame of
 // anybody else runs in it, and nobody can put it into a frame.
 //
-// The page reads what everybody may read, over the API that every other client has. It needs no token, sends none and keeps
-// none, and it writes nothing to the server: it has no client_id and no offsets there.
+// Pages have no way of their own into the server: they use the API that every other client has. The list needs no token, and
+// writes nothing: it has no client_id and no offsets. The operator's view does nothing without the admin token, which somebody
+// types in; the browser keeps it for one tab, and no address ever holds it.
 //
 // # What callers owe
 //
@@ -55,7 +57,7 @@ var pages = []struct{ path, file string }{
 	{"/overlay", "overlay.html"},
 }
 
-// Mount adds the page and its files to the API. The error is about a path that is taken.
+// Mount adds the pages and their files to the API. The error is about a path that is taken.
 func Mount(api *web.API, o Options) error {
 	files, err := load(o)
 	if err != nil {

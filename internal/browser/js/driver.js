@@ -86,11 +86,11 @@ const commands = {
     const {violations} = await page.evaluate(() => globalThis.axe.run(document, {resultTypes: ["violations"]}))
     return violations.map(v => ({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 5).map(n => n.html + " " + n.failureSummary)}))
   },
-  // metrics are those of the page's process: counts, bytes, and seconds of its main thread since it began.
-  async metrics({page: name}) {
+  // metrics are those of the page's process: counts, bytes, and seconds of its main thread since it was first asked. tidy: what
+  // is garbage is collected first, which takes some of those seconds.
+  async metrics({page: name, tidy}) {
     const {cdp} = pages.get(name)
-    await cdp.send("HeapProfiler.enable")
-    await cdp.send("HeapProfiler.collectGarbage")
+    if (tidy) await cdp.send("HeapProfiler.collectGarbage")
     await cdp.send("Performance.enable", {timeDomain: "threadTicks"}) // what others on this machine take is not the page's
     const {metrics} = await cdp.send("Performance.getMetrics")
     return Object.fromEntries(metrics.map(m => [m.name, m.value]))

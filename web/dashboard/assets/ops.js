@@ -183,7 +183,15 @@ async function watch() {
   for (;;) {
     await seen()
     if (performance.now() - diskAsked >= slow) await askDisk()
-    await refresh()
+    try {
+      await refresh()
+    } catch (error) {
+      // The server is of another version than the page, which has not been loaded again since.
+      main.dataset.fresh = "no"
+      drawState("lost", "not understood")
+      drawHealth("unknown", "This page does not understand what the server says: load it again.")
+      reportError(error)
+    }
     await pause(every)
   }
 }

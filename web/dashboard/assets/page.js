@@ -224,7 +224,8 @@ function showEnd() {
   const more = older !== null || list.rows.length >= windowSize
   olderButton.hidden = !more
   const none = filters.isNone(filter) ? "There are no killmails yet. New ones appear here as they come." : "No killmail that is kept matches. New ones that do appear here as they come."
-  setText(end, list.rows.length === 0 ? (more ? "Nothing that matches lately." : none) : more ? "" : "This is the first killmail that the server keeps.")
+  setText(end, list.rows.length === 0 ? (more ? "Nothing that matches lately." : none)
+    : more ? "" : filters.isNone(filter) ? "This is the first killmail that the server keeps." : "The server keeps nothing older that matches.")
 }
 
 /** @param {ApiError} error */

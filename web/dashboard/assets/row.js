@@ -124,7 +124,7 @@ export class Row {
     const group = named(k.victim.ship)?.group
     drawHull(this.box, k.victim.ship, group)
     const ship = nameOf("type", k.victim.ship) || "unknown"
-    const open = element("a", {class: "open", href: Number.isFinite(k.id) ? "#km=" + k.id : undefined}, ship)
+    const open = element("a", Number.isFinite(k.id) ? {class: "open", href: "#km=" + k.id} : {class: "open", tabindex: 0}, ship)
     const [victim, victimOf] = who(k.victim)
     const [final, finalOf] = who(k.final)
     const name = k.place.name ?? nameOf("system", k.place.id)

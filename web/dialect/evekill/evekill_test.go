@@ -287,17 +287,22 @@ func TestDurablePoller(t *testing.T) {
 	}
 }
 
-// TestMuchHistory: imported history between two killmails is skipped, however much of it there is.
+// TestMuchHistory: imported history between two killmails is skipped, also when it is more than one look passes over.
 func TestMuchHistory(t *testing.T) {
 	s := serve(t, storetest.NewModel(), nil)
 	first := s.kill(jita)
-	batch := make([]*killfeed.Killmail, 0, 2000)
-	for range 2000 {
-		m := s.mails.NextMail()
-		batch = append(batch, m.Killmail())
-	}
-	if _, err := s.feed.InsertAll(context.Background(), batch, killfeed.MarkBackfill); err != nil {
-		t.Fatal(err)
+	batch := make([]*killfeed.Killmail, 0, 1000)
+	for id := range 101_000 {
+		k, err := killfeed.NewKillmail(hek, fmt.Appendf(nil, `{"killmail_id":%d}`, id+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if batch = append(batch, k); len(batch) == cap(batch) {
+			if _, err := s.feed.InsertAll(context.Background(), batch, killfeed.MarkBackfill); err != nil {
+				t.Fatal(err)
+			}
+			batch = batch[:0]
+		}
 	}
 	last := s.kill(hek)
 	p := s.poll("after=earliest&limit=1")

@@ -58,7 +58,7 @@ func TestWanderer(t *testing.T) {
 		if p := frames[3].payload(t); p.System != jita || *p.Count != 2 {
 			t.Errorf("the number is %s", frames[3].Payload)
 		}
-		if p := frames[4].payload(t); *p.Total != 2 || *p.Processed != 2 {
+		if p := frames[4].payload(t); *p.Total != 2 || *p.Processed != 2 || p.Cursor != s.cursor(3) {
 			t.Errorf("preload_complete is %s", frames[4].Payload)
 		}
 

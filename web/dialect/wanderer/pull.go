@@ -12,7 +12,7 @@ import (
 )
 
 // atOnce bounds the systems that are preloaded in one pull, between which other connections have their turn.
-const atOnce = 32
+const atOnce = 16
 
 // Pull is web.Channel's.
 func (l *lobby) Pull(to web.Sink) {
@@ -95,6 +95,9 @@ func (l *lobby) preload(ctx context.Context, to web.Sink) error {
 		b := strconv.AppendInt([]byte(`{"total_kills":`), int64(w.kills), 10)
 		b = strconv.AppendInt(append(b, `,"systems_processed":`...), int64(w.done), 10)
 		b = appendNow(append(b, `,"timestamp":`...))
+		if l.sub != nil {
+			b = append(l.sub.Cursor().Append(append(b, `,"cursor":"`...)), '"')
+		}
 		l.push(to, "preload_complete", append(b, '}'))
 		*w = waiting{}
 	}

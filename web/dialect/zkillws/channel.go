@@ -13,7 +13,6 @@ const (
 	maxName = 128
 
 	killstream   = "killstream"
-	totalValue   = "total_value:"
 	channelForms = "killstream, all:*, character:<id>, corporation:<id>, alliance:<id>, faction:<id>, ship:<id>, group:<id>, label:<label>, " +
 		"label:all, system:<id>, constellation:<id>, region:<id>, location:<id> and total_value:<n>b+"
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -149,6 +150,18 @@ func TestMatch(t *testing.T) {
 		slices.Sort(want)
 		if !slices.Equal(got, want) {
 			t.Fatalf("got  %q\nwant %q", got, want)
+		}
+		for name := range maps.Clone(c.channels) {
+			if strings.HasPrefix(name, "total_value:") {
+				c.remove(name)
+			}
+		}
+		c.queue = nil
+		if c.match(k, false); len(c.queue) > len(got) || slices.ContainsFunc(c.queue, func(m message) bool {
+			_, there := c.channels[m.channel]
+			return !there
+		}) {
+			t.Fatalf("channels that were given up bring %d messages", len(c.queue))
 		}
 	})
 }

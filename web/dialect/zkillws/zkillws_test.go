@@ -372,7 +372,11 @@ func TestLeftOut(t *testing.T) {
 	s.kill(marker)
 	ids := func(c *client) (ids []int64) {
 		for _, text := range c.until(`"channel":"system:31000001"`) {
-			if m := c.parse(text); m.KillmailID > 0 && m.SolarSystemID != marker {
+			m := c.parse(text)
+			if m.KillmailID == 0 && m.KillID == 0 {
+				t.Errorf("there came %s", text)
+			}
+			if m.KillmailID > 0 && m.SolarSystemID != marker {
 				ids = append(ids, m.KillmailID)
 			}
 		}
@@ -425,6 +429,21 @@ func TestResume(t *testing.T) {
 	s.kill(marker)
 	if got := plain.channels(plain.until(`"channel":"system:31000001"`)); !slices.Equal(got, []string{"killstream", "killstream"}) {
 		t.Errorf("without a cursor there came %q, want what is new", got)
+	}
+}
+
+// TestResumeFarBack: what is on none of a client's channels is passed over, however much of it there is.
+func TestResumeFarBack(t *testing.T) {
+	s := serve(t, options{})
+	for range 2000 {
+		s.kill(hek)
+	}
+	mail, _ := rightHash(t, battle)
+	s.insert(0, []byte(mail))
+	c := s.dial("")
+	c.send(websocket.MessageText, `{"action":"sub","channel":"location:60003760","after":0}`) // and no ping, which would have the server look again
+	if m := c.parse(c.next()); m.KillID != 120000001 || !strings.HasPrefix(m.Cursor, "2001-") {
+		t.Errorf("there came %+v", m)
 	}
 }
 
