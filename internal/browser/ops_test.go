@@ -132,6 +132,7 @@ func (p *page) judged(of string) {
 
 // The operator's view says what the API says, at every width and in both themes, and whoever cannot see or click can use it.
 func TestOps(t *testing.T) {
+	t.Parallel() // most of it is waiting for the next refresh
 	b := newBrowser(t)
 	s := newServer(t, "--images=false", "--names", "off", "--max-bytes", "20GiB")
 	s.insert(t, 1234, nil)
@@ -211,12 +212,14 @@ func TestOps(t *testing.T) {
 
 // A refresh changes texts and moves nothing; a hidden tab asks nothing.
 func TestOpsRefresh(t *testing.T) {
+	t.Parallel() // most of it is waiting for the next refresh
 	b := newBrowser(t)
 	s := newServer(t, "--images=false")
 	s.insert(t, 10, nil)
 	p := openOps(t, b, s, look{})
 	p.wait(`document.querySelector('[data-value="disk"]').textContent !== "–"`)
-	eval[any](p, `(() => {
+	eval[any](p, `(async () => {
+		for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame) // the first answer is drawn
 		globalThis.shifted = []
 		new PerformanceObserver(list => {
 			for (const e of list.getEntries()) globalThis.shifted.push(...e.sources.map(s => s.node?.outerHTML ?? s.node?.textContent ?? ""))
@@ -266,6 +269,7 @@ func TestOpsRefresh(t *testing.T) {
 
 // Without the token, and with a wrong one, nothing can be done, the page says why, and nothing was changed.
 func TestOpsRefuses(t *testing.T) {
+	t.Parallel() // most of it is waiting for the next refresh
 	b := newBrowser(t)
 	s := newServer(t, "--images=false")
 	s.insert(t, 10, nil)
@@ -314,7 +318,9 @@ func TestOpsRefuses(t *testing.T) {
 	p.wait(`document.querySelector("#confirm").open`)
 	s.changeToken(t, "another-token-of-this-server")
 	p.click("#confirm-yes")
-	if got := p.happened("Not done: deleting foo. The server refused (403): "); !strings.HasSuffix(got, problem.Detail) {
+	// Should the list of clients have been refused in this moment, the token is forgotten already, and it is a 401.
+	got := p.happened("Not done: deleting foo. The server refused (40")
+	if !strings.HasSuffix(got, "(403): "+problem.Detail) && !strings.Contains(got, "(401): this needs the admin token") {
 		t.Errorf("it says %q", got)
 	}
 	unable("refused the token")
@@ -354,6 +360,7 @@ func (s *server) changeToken(t *testing.T, token string) {
 
 // Each action does what it says with the token, says what came of it, and does nothing when it was not meant.
 func TestOpsActs(t *testing.T) {
+	t.Parallel() // most of it is waiting for the next refresh
 	upstream := httptest.NewServer(http.NotFoundHandler())
 	defer upstream.Close()
 	b := newBrowser(t)
@@ -479,6 +486,7 @@ func TestOpsActs(t *testing.T) {
 
 // What the server warns of is there for who has the token.
 func TestOpsWarnings(t *testing.T) {
+	t.Parallel() // most of it is waiting for the next refresh
 	b := newBrowser(t)
 	s := newServer(t, "--images=false", "--names", "off")
 	good := s.token
@@ -502,6 +510,7 @@ func TestOpsWarnings(t *testing.T) {
 
 // A server that is away is said to be, and since when; when it is back the page goes on by itself.
 func TestOpsAway(t *testing.T) {
+	t.Parallel() // most of it is waiting for the next refresh
 	b := newBrowser(t)
 	s := newServer(t, "--images=false")
 	s.insert(t, 10, nil)

@@ -23,6 +23,7 @@ func (p *page) plates(events ...int) {
 // The overlay shows the newest killmails of the filter in its address, then each as it comes, on a ground that is not there, and asks
 // nobody but the server without pictures.
 func TestOverlay(t *testing.T) {
+	t.Parallel()
 	b := newBrowser(t)
 	s := newServer(t, "--names", "off")
 	s.insert(t, 1, worth(avatar, niarja))
@@ -65,6 +66,7 @@ func TestOverlay(t *testing.T) {
 
 // With pictures they come of CCP's image server alone; there is a sound; old killmails leave; what the server refuses is said.
 func TestOverlayParameters(t *testing.T) {
+	t.Parallel()
 	b := newBrowser(t)
 	s := newServer(t, "--names", "off")
 	s.insert(t, 6, worth(rifter, jita))

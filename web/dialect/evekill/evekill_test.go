@@ -46,7 +46,7 @@ type server struct {
 	stop  func()
 }
 
-func serve(t testing.TB, model *storetest.Model, u *killfeed.Universe) *server {
+func serve(t testing.TB, model *storetest.Model, u *killfeed.Universe, config ...web.Config) *server {
 	t.Helper()
 	s := &server{t: t, model: model, mails: storetest.NewMaker(storetest.MakerOptions{Attackers: 2})}
 	var err error
@@ -54,7 +54,7 @@ func serve(t testing.TB, model *storetest.Model, u *killfeed.Universe) *server {
 		t.Fatal(err)
 	}
 	s.feed.SetUniverse(u)
-	if s.api, err = web.New(s.feed, web.Config{}); err != nil {
+	if s.api, err = web.New(s.feed, append(config, web.Config{})[0]); err != nil {
 		t.Fatal(err)
 	}
 	var log strings.Builder
@@ -72,6 +72,9 @@ func serve(t testing.TB, model *storetest.Model, u *killfeed.Universe) *server {
 		cancel()
 		running.Wait()
 		s.http.Close()
+		if n := s.feed.Stats().Subscriptions; n != 0 {
+			t.Errorf("%d subscriptions are left", n)
+		}
 		if err := s.feed.Close(); err != nil {
 			t.Errorf("closing the feed: %v", err)
 		}
@@ -530,6 +533,34 @@ func TestRefusedStreams(t *testing.T) {
 	}
 	if n := s.feed.Stats().Subscriptions; n != 0 {
 		t.Errorf("%d subscriptions are left", n)
+	}
+}
+
+// TestFull: a stream that is one too many is told to come back, and leaves nothing behind.
+func TestFull(t *testing.T) {
+	s := serve(t, storetest.NewModel(), nil, web.Config{MaxConnections: 1})
+	c := s.open("")
+	c.comments(2)
+	if res := s.tryOpen(""); res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
+		t.Errorf("one too many is answered with %d %v", res.StatusCode, res.Header)
+	}
+	if n := s.feed.Stats().Subscriptions; n != 1 {
+		t.Errorf("there are %d subscriptions, want that of the other stream", n)
+	}
+}
+
+// TestNullsec: Pochven is in it.
+func TestNullsec(t *testing.T) {
+	s := serve(t, storetest.NewModel(), storetest.Universe())
+	var pochven uint32
+	for _, id := range s.feed.Universe().Systems(killfeed.Topic{Kind: killfeed.KindSpace, ID: uint32(killfeed.SpacePochven)}) {
+		pochven = id
+	}
+	c := s.open("topics=nullsec")
+	c.comments(2)
+	s.kill(jita, pochven)
+	if id, _ := c.next(); id != "2" {
+		t.Errorf("there came event %s, want that of Pochven, 2", id)
 	}
 }
 

@@ -7,6 +7,9 @@
 // history has none. The pointer is the newest number itself, not one that lags, and when it tells a number, that file is there. A
 // file is there as long as the log keeps its killmail.
 //
+// The pointer of an empty log is 0, and the file 0 is that of the first killmail once more: readers who begin with the file that the
+// pointer names would else ask for it for ever.
+//
 // A number whose killmail no file can show (it has no id, or no hash and nothing to compute one of, or its record is damaged) has
 // the file of the killmail before it once more, under its own number. A 404 there would stop readers for minutes, or for ever; who
 // has the killmail already passes over it.

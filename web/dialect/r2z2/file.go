@@ -21,7 +21,7 @@ const (
 // parseNumber reads the name of a file, "17.json". Each number has one spelling.
 func parseNumber(name string) (uint64, bool) {
 	text, ok := strings.CutSuffix(name, ".json")
-	if !ok || text == "" || text[0] < '1' || text[0] > '9' {
+	if !ok || text == "" || text[0] < '0' || text[0] > '9' || text[0] == '0' && text != "0" {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
@@ -37,22 +37,25 @@ func (d *dialect) file(w http.ResponseWriter, r *http.Request) {
 	}
 	// The head first: a number that becomes one in between is not there yet, and not gone.
 	head := d.feed.State().MirrorSeq
-	id := d.feed.Mirrored(n)
+	// 0 is what the pointer of an empty log says. Most readers begin with the file that the pointer names, and ask for it until
+	// it comes: it is that of the first killmail.
+	at := max(n, 1)
+	id := d.feed.Mirrored(at)
 	switch {
-	case id == 0 && n > head:
+	case id == 0 && at > head:
 		refuse(w, r, http.StatusNotFound, "not there yet: the newest number is "+strconv.FormatUint(head, 10), soonCaching)
 		return
 	case id == 0:
 		refuse(w, r, http.StatusNotFound, "not kept any more: /history may have the killmail", goneCaching)
 		return
 	}
-	v, err := d.version(n, id)
+	v, err := d.version(at, id)
 	if errors.Is(err, killfeed.ErrNotFound) {
 		refuse(w, r, http.StatusNotFound, "there is no killmail to show", soonCaching)
 		return
 	}
 	var announced uint64
-	if err == nil {
+	if err == nil && n > 0 {
 		announced, err = d.updates.announced(r.Context(), n, id)
 	}
 	if err != nil {

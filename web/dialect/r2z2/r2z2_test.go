@@ -39,20 +39,23 @@ func TestFiles(t *testing.T) {
 	s := newServer(t, killfeed.Options{Wall: fixed(at)})
 	defer func() { s.close() }()
 	s.is("/ephemeral/sequence.json", 200, `{"sequence":0,"sequence_id":0}`, "public, max-age=1")
-	s.is("/ephemeral/1.json", 404, `{"error":"not there yet: the newest number is 0"}`, "public, max-age=1")
+	for _, name := range []string{"0", "1"} {
+		s.is("/ephemeral/"+name+".json", 404, `{"error":"not there yet: the newest number is 0"}`, "public, max-age=1")
+	}
 	one, two, old := s.mail(), s.mail(), s.mail()
 	s.insert(0, one)
 	s.insert(killfeed.MarkBackfill, old)
 	s.insert(0, two)
 	for range 2 {
 		s.is("/ephemeral/sequence.json", 200, `{"sequence":2,"sequence_id":2}`, "public, max-age=1")
+		s.is("/ephemeral/0.json", 200, fileOf(one, 0, at, ""), "public, max-age=60")
 		s.is("/ephemeral/1.json", 200, fileOf(one, 1, at, ""), "public, max-age=60")
 		s.is("/ephemeral/2.json/", 200, fileOf(two, 2, at, ""), "public, max-age=60")
 		s.is("/ephemeral/3.json", 404, `{"error":"not there yet: the newest number is 2"}`, "public, max-age=1")
 		s.restart()
 	}
 	for _, name := range []string{
-		"0.json", "-1.json", "01.json", "+1.json", "1", "1.JSON", "x.json", ".json", "1.0.json", "1e3.json", "9007199254740993.json",
+		"00.json", "-1.json", "01.json", "+1.json", "1", "1.JSON", "x.json", ".json", "1.0.json", "1e3.json", "9007199254740993.json",
 		"99999999999999999999999.json", "%20.json", "1.json%00",
 	} {
 		s.is("/ephemeral/"+name, 404, "", "public, max-age=300")
@@ -108,6 +111,7 @@ func TestRetention(t *testing.T) {
 	if err := s.model.Remove(4); err != nil {
 		t.Fatal(err)
 	}
+	s.is("/ephemeral/0.json", 404, `{"error":"not kept any more: /history may have the killmail"}`, "public, max-age=300")
 	s.is("/ephemeral/4.json", 404, `{"error":"not kept any more: /history may have the killmail"}`, "public, max-age=300")
 	s.file(5)
 	if f := s.file(6); f.SequenceUpdated != 0 {

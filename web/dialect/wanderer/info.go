@@ -103,10 +103,11 @@ func (d *dialect) status(w http.ResponseWriter, _ *http.Request) {
 	}, moment(time.Now())})
 }
 
-// wantsJSON tells whether a request asks for metrics as the service has them, and not as Prometheus does.
+// wantsJSON tells whether a request asks for metrics as the service has them, and not as Prometheus does. Libraries that want JSON
+// often take plain text too.
 func wantsJSON(r *http.Request) bool {
 	accept := strings.Join(r.Header["Accept"], ",")
-	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/plain") && !strings.Contains(accept, "openmetrics")
+	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "openmetrics")
 }
 
 func (d *dialect) metrics(w http.ResponseWriter, _ *http.Request) {

@@ -20,11 +20,10 @@ func members(object []byte, f func(name, value []byte)) {
 		if object[i] == ',' {
 			i++
 		}
-		name := i
-		i = pastString(object, i)
-		value := i + 1 // behind the colon
-		f(object[name+1:i-1], object[value:pastValue(object, value)])
+		name, end := i+1, pastString(object, i)-1
+		value := end + 2 // behind the quote and the colon
 		i = pastValue(object, value)
+		f(object[name:end], object[value:i])
 	}
 }
 

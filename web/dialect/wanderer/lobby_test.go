@@ -368,6 +368,18 @@ func TestRestart(t *testing.T) {
 			t.Errorf("replies: %+v", got.replies)
 		}
 		same(t, "live", len(got.live), 6)
+		// And so is what retention has removed.
+		if err := s.model.Remove(4); err != nil {
+			t.Fatal(err)
+		}
+		c.send(`[1,3,"killmails:lobby","phx_join",{"systems":[30000142],"after":"` + s.cursor(1) + `"}]`)
+		got = c.hear()
+		at = slices.IndexFunc(got.replies, func(p payload) bool { return p.Response.Gap != nil })
+		if at < 0 {
+			t.Fatalf("replies: %+v", got.replies)
+		}
+		same(t, "gap", *got.replies[at].Response.Gap, killfeed.Gap{Reason: killfeed.GapRetention, From: 2, To: 4})
+		same(t, "live", got.live, []int64{missed[2], live[0]})
 	})
 }
 

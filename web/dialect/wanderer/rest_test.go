@@ -151,6 +151,7 @@ func TestInformation(t *testing.T) {
 			{"/status", "", `"processing_lag_seconds":90`},
 			{"/status", "", `"killmails_stored":1`},
 			{"/metrics", "application/json", `"killmails_received":1`},
+			{"/metrics", "application/json, text/plain, */*", `"killmails_received":1`},
 			{"/metrics", "application/openmetrics-text, application/json", "# HELP"},
 			{"/metrics", "", "# HELP"},
 			{"/websocket", "", `"websocket_url":"/socket/websocket"`},

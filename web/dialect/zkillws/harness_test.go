@@ -81,6 +81,9 @@ func serve(t *testing.T, o options) *server {
 		cancel()
 		running.Wait()
 		s.http.Close()
+		if n := s.feed.Stats().Subscriptions; n != 0 {
+			t.Errorf("%d subscriptions are left", n)
+		}
 		if err := s.feed.Close(); err != nil {
 			t.Errorf("closing the feed: %v", err)
 		}
