@@ -8,7 +8,9 @@ const [base] = process.argv.slice(2)
 const sleep = ms => new Promise(done => setTimeout(done, ms))
 
 const page = async after => {
-  const response = await fetch(`${base}/feed/poll?after=${after}&limit=100`, {headers: {"User-Agent": "example (pilot@example.com)"}})
+  const response = await fetch(`${base}/feed/poll?after=${after}&limit=100`, {
+    headers: {"User-Agent": "example (pilot@example.com)"},
+  })
   if (!response.ok) throw new Error(`HTTP ${response.status}`)
   return response.json()
 }

@@ -10,6 +10,6 @@ const stream = new EventSource(`${base}/feed/stream?topics=${topics}`)
 stream.onopen = () => say({on: "open"})
 stream.onerror = () => say({on: "error"})
 stream.addEventListener("killmail", ({data}) => {
-  const mail = JSON.parse(data)
-  say({on: "killmail", killmail: mail.killmail_id, hash: mail.killmail_hash, system: mail.solar_system_id, ship: mail.victim.ship_type_id})
+  const {killmail_id: killmail, killmail_hash: hash, solar_system_id: system, victim} = JSON.parse(data)
+  say({on: "killmail", killmail, hash, system, ship: victim.ship_type_id})
 })

@@ -13,8 +13,9 @@ while True:
     headers = {"Accept": "text/event-stream"}
     if last is not None:
         headers["Last-Event-ID"] = last
+    request = urllib.request.Request(f"{base}/feed/stream?topics={topics}", headers=headers)
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"{base}/feed/stream?topics={topics}", headers=headers), timeout=60) as stream:
+        with urllib.request.urlopen(request, timeout=60) as stream:
             say(on="open")
             event = {}
             for line in stream:
@@ -24,8 +25,8 @@ while True:
                     continue
                 if event.get("event") == "killmail":
                     mail = json.loads(event["data"])
-                    say(on="killmail", killmail=mail["killmail_id"], hash=mail["killmail_hash"], system=mail["solar_system_id"],
-                        ship=mail["victim"]["ship_type_id"])
+                    say(on="killmail", killmail=mail["killmail_id"], hash=mail["killmail_hash"],
+                        system=mail["solar_system_id"], ship=mail["victim"]["ship_type_id"])
                     last = event["id"]
                 event = {}
     except OSError as error:

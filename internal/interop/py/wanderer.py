@@ -30,7 +30,8 @@ try:
             for kill in payload["killmails"]:
                 blow = next(one for one in kill["attackers"] if one["final_blow"])
                 say(on="killmail", killmail=kill["killmail_id"], hash=kill["zkb"]["hash"], system=payload["system_id"],
-                    ship=kill["victim"]["ship_type_id"], preload=payload["preload"], time=kill["kill_time"], blow=blow["ship_type_id"])
+                    ship=kill["victim"]["ship_type_id"], blow=blow["ship_type_id"], time=kill["kill_time"],
+                    preload=payload["preload"])
         elif event == "kill_count_update":
             say(channel="counts", on="count", system=payload["system_id"], count=payload["count"])
         elif event == "preload_complete":
@@ -40,6 +41,7 @@ try:
             if payload["status"] != "ok":
                 say(channel="replies", on="refused", reason=response["reason"])
             else:
-                say(channel="replies", on={2: "subscribed", 4: "status"}[message["ref"]], count=len(response["subscribed_systems"]))
+                say(channel="replies", on={2: "subscribed", 4: "status"}[message["ref"]],
+                    count=len(response["subscribed_systems"]))
 except Closed:
     say(on="closed")

@@ -289,11 +289,15 @@ func (d *dialect) refused(what string, err error) error {
 // list reads the one list of a message.
 func list[T any](payload []byte, name string, parse func([]byte) (T, error)) (ids T, err error) {
 	m, err := object(payload)
-	if err == nil && isNull(m[name]) {
+	value := m[name]
+	if name == "character_ids" {
+		value = characterIDs(m)
+	}
+	if err == nil && isNull(value) {
 		err = fmt.Errorf("%s must be an array of integers", name)
 	}
 	if err == nil {
-		ids, err = parse(m[name])
+		ids, err = parse(value)
 	}
 	if err != nil {
 		return ids, wrong{err}
@@ -364,7 +368,7 @@ func (l *lobby) changeCharacters(payload []byte, add bool) ([]byte, error) {
 // replace puts others in place of the systems, the characters, or both; a list that is not there stays. The caller holds mu.
 func (l *lobby) replace(payload []byte) ([]byte, error) {
 	m, err := object(payload)
-	if err == nil && isNull(m["systems"]) && isNull(m["character_ids"]) {
+	if err == nil && isNull(m["systems"]) && isNull(characterIDs(m)) {
 		err = fmt.Errorf("systems, character_ids or both must be an array of integers")
 	}
 	if err != nil {
@@ -379,8 +383,8 @@ func (l *lobby) replace(payload []byte) ([]byte, error) {
 		systems = setOf(ids)
 	}
 	var given characters
-	if !isNull(m["character_ids"]) {
-		if given, err = parseCharacters(m["character_ids"]); err != nil {
+	if !isNull(characterIDs(m)) {
+		if given, err = parseCharacters(characterIDs(m)); err != nil {
 			return nil, wrong{err}
 		}
 		people = setOf(given.ids)

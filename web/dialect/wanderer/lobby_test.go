@@ -460,6 +460,28 @@ func distinct(n int) string {
 	return strings.Join(ids[:n-1], ",")
 }
 
+// The service's own guide and examples call the characters so, and read these members of the preload.
+func TestGuide(t *testing.T) {
+	in(t, func(s *server) {
+		s.kill(jita)
+		c := s.dial("vsn=2.0.0").listen()
+		c.send(`["1","1","killmails:lobby","phx_join",{"systems":[30000142],"characters":[95465499]}]`)
+		frames := c.take()
+		same(t, "subscribed characters", frames[0].payload(t).Response.Characters, []uint32{95465499})
+		for event, want := range map[string]string{
+			"preload_status": `"current_system":30000142`, "preload_complete": `"errors":[]`,
+		} {
+			if !slices.ContainsFunc(frames, func(f frame) bool { return f.Event == event && strings.Contains(string(f.Payload), want) }) {
+				t.Errorf("no %s with %s in %s", event, want, frames)
+			}
+		}
+		c.send(`["1","2","killmails:lobby","subscribe_characters",{"characters":[95465500]}]`)
+		same(t, "subscribed characters", c.take()[0].payload(t).Response.Characters, []uint32{95465499, 95465500})
+		c.send(`["1","3","killmails:lobby","unsubscribe_characters",{"characters":[95465499]}]`)
+		same(t, "subscribed characters", c.take()[0].payload(t).Response.Characters, []uint32{95465500})
+	})
+}
+
 // Nothing is heard behind phx_close.
 func TestLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

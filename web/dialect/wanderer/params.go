@@ -56,6 +56,14 @@ func object(payload []byte) (map[string]json.RawMessage, error) {
 	return m, nil
 }
 
+// characterIDs are the characters that a client names: by character_ids, or by characters, as the service's own examples do.
+func characterIDs(m map[string]json.RawMessage) json.RawMessage {
+	if isNull(m["character_ids"]) {
+		return m["characters"]
+	}
+	return m["character_ids"]
+}
+
 // parseJoin reads the params of a join. The errors are for the client.
 func parseJoin(params []byte) (p joinParams, err error) {
 	m, err := object(params)
@@ -65,7 +73,7 @@ func parseJoin(params []byte) (p joinParams, err error) {
 	if p.systems, err = parseSystems(m["systems"]); err != nil {
 		return p, err
 	}
-	if p.characters, err = parseCharacters(m["character_ids"]); err != nil {
+	if p.characters, err = parseCharacters(characterIDs(m)); err != nil {
 		return p, err
 	}
 	if p.preload, err = parsePreload(m["preload"]); err != nil {

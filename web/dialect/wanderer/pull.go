@@ -3,6 +3,7 @@ package wanderer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -66,9 +67,13 @@ func (l *lobby) preload(ctx context.Context, to web.Sink) error {
 	w := &l.waits
 	if !w.started {
 		w.started = true
-		b := strconv.AppendInt([]byte(`{"status":"started","systems_total":`), int64(len(w.systems)+w.done), 10)
-		b = append(strconv.AppendInt(append(b, `,"systems_processed":`...), int64(w.done), 10), '}')
-		l.push(to, "preload_status", b)
+		all, done, current := len(w.systems)+w.done, w.done, "null"
+		if len(w.systems) > 0 {
+			current = strconv.FormatUint(uint64(w.systems[0].id), 10)
+		}
+		l.push(to, "preload_status", fmt.Appendf(nil, // each number by two names: programs read the one or the other
+			`{"status":"started","systems_total":%d,"systems_processed":%d,"total_systems":%[1]d,"systems_complete":%[2]d,"current_system":%s}`,
+			all, done, current))
 	}
 	for n := 0; n < atOnce && len(w.systems) > 0 && to.Room() > 0; n++ {
 		next := w.systems[0]
@@ -94,7 +99,7 @@ func (l *lobby) preload(ctx context.Context, to web.Sink) error {
 	if len(w.systems) == 0 {
 		b := strconv.AppendInt([]byte(`{"total_kills":`), int64(w.kills), 10)
 		b = strconv.AppendInt(append(b, `,"systems_processed":`...), int64(w.done), 10)
-		b = appendNow(append(b, `,"timestamp":`...))
+		b = appendNow(append(b, `,"errors":[],"timestamp":`...))
 		if l.sub != nil {
 			b = append(l.sub.Cursor().Append(append(b, `,"cursor":"`...)), '"')
 		}
