@@ -82,7 +82,7 @@ func New(log *slog.Logger) *Tree {
 
 // Add adds a service. Names are unique.
 func (t *Tree) Add(name string, run func(ctx context.Context) error) {
-	s := &service{tree: t, run: run, status: Status{Name: name, State: Running, Since: time.Now().UTC()}}
+	s := &service{tree: t, name: name, run: run, status: Status{Name: name, State: Running, Since: time.Now().UTC()}}
 	t.mu.Lock()
 	t.services = append(t.services, s)
 	t.mu.Unlock()
@@ -121,6 +121,7 @@ func (t *Tree) observe(e suture.Event) {
 // service is one service as suture sees it.
 type service struct {
 	tree *Tree
+	name string
 	run  func(ctx context.Context) error
 
 	failures int // in a row; owned by Serve, which suture runs once at a time
@@ -128,6 +129,9 @@ type service struct {
 	mu     sync.Mutex // guards status; held for a copy
 	status Status
 }
+
+// String is the service's name. Suture would otherwise print all of it to have one, without asking for mu.
+func (s *service) String() string { return s.name }
 
 // Serve runs the service once. It pauses first when the service failed before.
 func (s *service) Serve(ctx context.Context) (err error) {

@@ -3,7 +3,9 @@ package supervise_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,4 +107,25 @@ func TestPauseBeginsAnew(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Services are added while others ask how all of them are doing.
+func TestAddWhileAsked(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	tree := supervise.New(slog.New(slog.DiscardHandler))
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for ctx.Err() == nil {
+			tree.Status()
+		}
+	})
+	asking.Go(func() { tree.Run(ctx) })
+	for i := range 50 {
+		tree.Add(fmt.Sprint(i), func(ctx context.Context) error { <-ctx.Done(); return nil })
+	}
+	stop()
+	asking.Wait()
+	if n := len(tree.Status()); n != 50 {
+		t.Errorf("%d services, want 50", n)
+	}
 }

@@ -59,21 +59,18 @@ func TestChain(t *testing.T) {
 	deadline := time.Now().Add(limit)
 	chain := []*server{a, b, c, d}
 	hops := make([][]time.Duration, len(chain))
-	// The first one may begin a little late: what it has is what the others are to have.
+	// The first one may have begun a little late: what it has is what the others are to have. It pauses for some seconds when it
+	// is told that there is nothing yet.
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	steady, last := 0, -1
-	for steady < 50 {
-		got := a.log(t)
-		if n := len(got); n == last && n > killmails/2 {
-			steady++
-		} else {
+	for steady, last := 0, -1; last < killmails && (steady < 300 || last < killmails/2); <-tick.C {
+		n := len(a.log(t))
+		if steady++; n != last {
 			steady, last = 0, n
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the first server has %d killmails of %d", len(got), killmails)
+			t.Fatalf("the first server has %d killmails of %d", n, killmails)
 		}
-		<-tick.C
 	}
 	for _, e := range a.log(t) {
 		id, body := esiPart(t, e.Killmail)
