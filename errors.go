@@ -22,8 +22,8 @@ var (
 	ErrReplaced = errors.New("replaced by a newer connection of this client")
 	// ErrTooManyClients: the limit of clients is reached.
 	ErrTooManyClients = errors.New("too many clients")
-	// ErrBusy: as many topics, and values of filters, are waited on as may be. It passes.
-	ErrBusy = errors.New("too many topics are waited on")
+	// ErrBusy: as many topics, and values of filters, are waited on as may be, or as many look back at the log. It passes.
+	ErrBusy = errors.New("too much is asked for at once")
 	// ErrLocked: another process holds the data directory.
 	ErrLocked = errors.New("data directory is in use by another process")
 )

@@ -13,6 +13,9 @@ func (f *Feed) Ropes() int {
 // Rung tells whether all events were rung for.
 func (f *Feed) Rung() bool { return EventID(f.bells.through.Load()) == f.store.State().Head }
 
+// MaxLooks is how many may look back at once.
+func (f *Feed) MaxLooks() int { return cap(f.looks) }
+
 // Closing tells whether Close has begun to end things.
 func (f *Feed) Closing() bool {
 	select {

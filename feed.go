@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ type Feed struct {
 	stats     counters
 	searches  sync.Pool // of *search
 	leaves    leafCache
+	looks     chan struct{} // one for each that looks back at the moment; its cap is how many may
 
 	// opened anchors the feed's own clock: see now.
 	opened     time.Time // as the wall clock told it
@@ -87,6 +89,7 @@ func Open(store Store, o Options) (*Feed, error) {
 	}
 	store = &closable{Store: store}
 	f := &Feed{store: store, retention: o.Retention, log: o.Logger, opened: o.Wall().UTC(), openedMono: time.Now()}
+	f.looks = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 	f.clients.max = o.MaxClients
 	f.clients.byName = map[string]*client{}
 	f.clients.dirtied, f.clients.later = make(chan struct{}, 1), make(chan struct{}, 1)
@@ -122,9 +125,22 @@ func (f *Feed) Run(ctx context.Context) error {
 }
 
 // SetUniverse changes the static data, from which follow the topics of constellations, regions, kinds of space and groups. It
-// may be called at any time. Readers of such topics go on from where they are: what the new data puts on a topic, or takes from
-// it, does so from then on.
-func (f *Feed) SetUniverse(u *Universe) { f.bells.setUniverse(u) }
+// may be called at any time. Readers of such topics go on from where they are, on the topics as the new data has them: what it puts
+// on a topic behind a client's offset comes with the next read, also where an earlier one has looked in vain. The place of a
+// Subscription is behind all that it has looked at; what is put before that comes to the next one of the client, if its offset is
+// before it too.
+func (f *Feed) SetUniverse(u *Universe) {
+	f.bells.setUniverse(u)
+	for _, c := range f.clients.all() {
+		c.mu.Lock()
+		for t, o := range c.offsets {
+			if t.Kind.placed() {
+				o.clear = 0
+			}
+		}
+		c.mu.Unlock()
+	}
+}
 
 // Universe is the static data, nil when there is none.
 func (f *Feed) Universe() *Universe { return f.bells.universe.Load() }

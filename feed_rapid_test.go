@@ -478,8 +478,11 @@ func (m *machine) readAfter(*rapid.T) {
 	}
 }
 
-func (m *machine) commit(*rapid.T) {
-	name := drawClient.Draw(m.T, "client")
+func (m *machine) commit(*rapid.T) { m.commitSome() }
+
+// commitSome commits for a client, and returns which; "" when it was refused.
+func (m *machine) commitSome() (name string) {
+	name = drawClient.Draw(m.T, "client")
 	given, want := map[killfeed.Topic]killfeed.EventID{}, map[killfeed.Topic]killfeed.EventID{}
 	offsets, refused := m.naive.client(name, nil, naiveStart{}), false
 	for _, t := range drawTopics.Draw(m.T, "topics") {
@@ -494,11 +497,12 @@ func (m *machine) commit(*rapid.T) {
 		if err == nil {
 			m.Fatalf("Commit(%q, %v) above the head, %d, is accepted", name, given, m.naive.head())
 		}
-		return
+		return ""
 	}
 	m.ok("Commit", err)
 	m.naive.clients[name], m.naive.seen[name] = offsets, m.now()
 	m.same(fmt.Sprintf("Commit(%q, %v)", name, given), sayOffsets(got), sayOffsets(want))
+	return name
 }
 
 func (m *machine) seek(*rapid.T) {

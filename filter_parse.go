@@ -83,21 +83,26 @@ func (p *filterParser) list() (node, error) {
 }
 
 // joined makes a node of the parts of a list. What is a list of the same kind becomes part of it, and in an OR list rules about the
-// same thing become one that has the values of both.
+// same thing, wherever they stand, become one at the place of the first that has the values of all.
 func joined(join byte, parts []node) node {
 	if len(parts) == 1 {
 		return parts[0]
 	}
 	n := node{join: join}
+	at := map[ruleSubject]int{} // in n.list
 	for _, part := range parts {
 		more := []node{part}
 		if part.join == join && !part.not {
 			more = part.list
 		}
 		for _, m := range more {
-			if end := len(n.list) - 1; join == ',' && end >= 0 && n.list[end].takesIn(&m) {
-				n.list[end].rule.add(m.rule)
-				continue
+			if join == ',' && m.join == 0 && !m.not && m.rule.op == opEqual {
+				about := ruleSubject{m.rule.role, m.rule.key}
+				if i, known := at[about]; known {
+					n.list[i].rule.add(m.rule)
+					continue
+				}
+				at[about] = len(n.list)
 			}
 			n.list = append(n.list, m)
 		}
@@ -108,13 +113,10 @@ func joined(join byte, parts []node) node {
 	return n
 }
 
-// takesIn tells whether n and m can be one rule with the values of both.
-func (n *node) takesIn(m *node) bool {
-	if n.join != 0 || m.join != 0 || n.not || m.not {
-		return false
-	}
-	a, b := n.rule, m.rule
-	return a.op == opEqual && b.op == opEqual && a.key == b.key && a.role == b.role
+// ruleSubject is what a rule is about.
+type ruleSubject struct {
+	role filterRole
+	key  string
 }
 
 // add gives r the values of another rule about the same thing.

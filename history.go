@@ -60,8 +60,34 @@ type History struct {
 	Gap *Gap
 }
 
-// LookBack returns the newest events on the topics, newest first. Errors are *InvalidError, ErrClosed, the context's cause, or what
-// the store could not do.
+// maxLookWait is how long a look back waits for its turn.
+const maxLookWait = 2 * time.Second
+
+// lookBack waits until the caller may look back: a few at once use all processors, and more of them would only hold more memory and slow down
+// who polls. The caller must call done.
+func (f *Feed) lookBack(ctx context.Context) (done func(), err error) {
+	done = func() { <-f.looks }
+	select {
+	case f.looks <- struct{}{}:
+		return done, nil
+	default:
+	}
+	over := time.NewTimer(maxLookWait)
+	defer over.Stop()
+	select {
+	case f.looks <- struct{}{}:
+		return done, nil
+	case <-over.C:
+		return nil, fmt.Errorf("%d look back at the log, and for %v none of them was done: %w", cap(f.looks), maxLookWait, ErrBusy)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-f.ledger.closing:
+		return nil, fmt.Errorf("feed: %w", ErrClosed)
+	}
+}
+
+// LookBack returns the newest events on the topics, newest first. Errors are *InvalidError, ErrBusy when as many as may look back
+// already, ErrClosed, the context's cause, or what the store could not do.
 func (f *Feed) LookBack(ctx context.Context, p Past) (History, error) {
 	topics, err := f.distinct(p.Topics)
 	if err != nil {
@@ -70,14 +96,20 @@ func (f *Feed) LookBack(ctx context.Context, p Past) (History, error) {
 	if p.Limit < 1 {
 		return History{}, invalid("limit", fmt.Sprint(p.Limit), "at least 1")
 	}
+	done, err := f.lookBack(ctx)
+	if err != nil {
+		return History{}, err
+	}
+	defer done()
 	w, err := f.window(p, topics)
 	if err != nil {
 		return History{}, err
 	}
 	defer w.search.free()
 	h := History{Head: w.state.Head, Epoch: w.state.Epoch}
-	// Windows that grow: what is common is found in the first, and what is rare in a few.
-	for size := EventID(max(4*p.Limit, 256)); w.low < w.high; size = min(2*size, maxWindow) {
+	// Windows that grow as long as little is in them: what is common is found in the first, and what is rare in a few. Each asks all
+	// topics again, which may be many.
+	for size := EventID(max(4*p.Limit, 256)); w.low < w.high; {
 		if ctx.Err() != nil {
 			return History{}, context.Cause(ctx)
 		}
@@ -85,7 +117,15 @@ func (f *Feed) LookBack(ctx context.Context, p Past) (History, error) {
 		if w.high-w.low > size {
 			from = w.high - size
 		}
-		full, err := w.back(&h, from)
+		found, err := w.find(from, w.high)
+		if err != nil {
+			return History{}, err
+		}
+		if found.n >= maxWindow && w.high-from > maxWindow { // perhaps there are more, and the newest are missing
+			size = max(size/4, maxWindow)
+			continue
+		}
+		full, err := w.back(&h, found.ids)
 		if err != nil {
 			return History{}, err
 		}
@@ -93,6 +133,12 @@ func (f *Feed) LookBack(ctx context.Context, p Past) (History, error) {
 			break
 		}
 		w.high = from
+		switch {
+		case found.n == 0:
+			size *= 4
+		case found.n <= maxWindow/2:
+			size *= 2
+		}
 	}
 	if w.high > w.low {
 		h.Next = w.high + 1
@@ -101,7 +147,7 @@ func (f *Feed) LookBack(ctx context.Context, p Past) (History, error) {
 }
 
 const (
-	// maxWindow bounds what is looked at at a time.
+	// maxWindow bounds the events that are looked at at a time.
 	maxWindow = 1 << 16
 	// maxCounted bounds the killmails that Counts looks into.
 	maxCounted = 100_000
@@ -162,8 +208,16 @@ func (w *window) wants(e Entry) bool {
 	return !killed.Before(w.past.Since) && (w.past.Until.IsZero() || killed.Before(w.past.Until))
 }
 
-// find returns the events in (from, through] that are asked for, ascending, as far as their index entries show.
-func (w *window) find(from, through EventID) ([]EventID, error) {
+// found is what the index has of some topics.
+type found struct {
+	ids []EventID // what is asked for, ascending, as far as the index entries show
+	// n is how many events are on the topics, and last the last of them. When n is maxWindow there may be more behind it.
+	n    int
+	last EventID
+}
+
+// find looks for events in (from, through].
+func (w *window) find(from, through EventID) (f found, err error) {
 	q, u := Query{Through: through, Max: maxWindow}, w.feed.Universe()
 	for _, t := range w.topics {
 		for _, stored := range u.expand(nil, t) {
@@ -172,28 +226,24 @@ func (w *window) find(from, through EventID) ([]EventID, error) {
 	}
 	entries, err := w.feed.store.Find(nil, q)
 	if err != nil {
-		return nil, fmt.Errorf("reading the index: %w", err)
+		return found{}, fmt.Errorf("reading the index: %w", err)
 	}
-	var (
-		ids  []EventID
-		last EventID
-	)
 	for _, e := range entries {
-		if e.ID != last && w.wants(e) {
-			ids = append(ids, e.ID)
+		if e.ID == f.last {
+			continue
 		}
-		last = e.ID
+		f.last = e.ID
+		f.n++
+		if w.wants(e) {
+			f.ids = append(f.ids, e.ID)
+		}
 	}
-	return ids, nil
+	return f, nil
 }
 
-// back adds what is in (from, high] to h, newest first. When h is full, or enough was looked into, it returns true and high is
+// back adds the newest of the events to h, newest first. When h is full, or enough was looked into, it returns true and high is
 // where to go on.
-func (w *window) back(h *History, from EventID) (full bool, err error) {
-	ids, err := w.find(from, w.high)
-	if err != nil {
-		return false, err
-	}
+func (w *window) back(h *History, ids []EventID) (full bool, err error) {
 	s := w.search
 	for most := 512; len(ids) > 0; {
 		n := min(len(ids), max(w.past.Limit-len(h.Events), 64), most)
@@ -268,6 +318,11 @@ func (f *Feed) Counts(ctx context.Context, p Past) ([]SystemCount, State, error)
 	if err != nil {
 		return nil, State{}, err
 	}
+	done, err := f.lookBack(ctx)
+	if err != nil {
+		return nil, State{}, err
+	}
+	defer done()
 	w, err := f.window(p, topics)
 	if err != nil {
 		return nil, State{}, err
@@ -358,16 +413,15 @@ func (w *window) count(ctx context.Context, add func(uint32, EventID)) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		through := min(w.high, from+maxWindow)
-		ids, err := w.find(from, through)
+		found, err := w.find(from, w.high)
 		if err != nil {
 			return err
 		}
-		if looked += len(ids); looked > maxCounted {
+		if looked += len(found.ids); looked > maxCounted {
 			return invalid("since", w.past.Since.UTC().Format(time.RFC3339), fmt.Sprintf(
 				"a shorter time: with a filter, or topics that are no places, at most %d killmails are looked into", maxCounted))
 		}
-		for chunk := range slices.Chunk(ids, 512) {
+		for chunk := range slices.Chunk(found.ids, 512) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -384,7 +438,10 @@ func (w *window) count(ctx context.Context, add func(uint32, EventID)) error {
 				return invalid("filter", w.past.Filter.String(), "a filter with fewer rules, or a shorter time: this one takes too long to count")
 			}
 		}
-		from = through
+		if found.n < maxWindow {
+			return nil
+		}
+		from = found.last
 	}
 	return nil
 }

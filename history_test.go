@@ -173,7 +173,8 @@ func TestKillmail(t *testing.T) {
 	})
 }
 
-// A reader of places goes on when the static data changes: from then on its topics are what the new data says.
+// A reader of places goes on when the static data changes: from then on its topics are what the new data says, behind its offset or
+// where a subscription stands.
 func TestUniverseChanges(t *testing.T) {
 	onStores(t, func(t *testing.T, s storage) {
 		synctest.Test(t, func(t *testing.T) {
@@ -200,7 +201,7 @@ func TestUniverseChanges(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer sub.Close()
-			is := func(want ...killfeed.EventID) {
+			is := func(older []killfeed.EventID, want ...killfeed.EventID) { // older: only for who has an offset
 				t.Helper()
 				synctest.Wait()
 				d, err := sub.Read(nil, 0)
@@ -211,6 +212,7 @@ func TestUniverseChanges(t *testing.T) {
 				if err != nil || !slices.Equal(got, want) {
 					t.Errorf("the subscription got %v, %v; want %v", got, err, want)
 				}
+				want = append(older, want...)
 				for _, way := range []string{"poll", "after"} {
 					r := killfeed.Read{Topics: []killfeed.Topic{region}}
 					ans, err := f.Fetch(t.Context(), way, r)
@@ -219,18 +221,18 @@ func TestUniverseChanges(t *testing.T) {
 					}
 				}
 			}
-			is(1)
+			is(nil, 1)
 			f.insert(B, A)
-			is(4)
+			is(nil, 4)
 			f.SetUniverse(made(A, B))
 			f.insert(B, C)
-			is(5)
+			is(nil, 5)
 			f.SetUniverse(made(C))
 			f.insert(A, B, C)
-			is(9)
+			is([]killfeed.EventID{6}, 9)
 			f.SetUniverse(nil)
 			f.insert(A, B, C)
-			is()
+			is(nil)
 			if woken == 0 {
 				t.Error("it was never woken")
 			}
@@ -292,4 +294,169 @@ func TestPlacesWhileInserted(t *testing.T) {
 		done.Store(true)
 		reading.Wait()
 	})
+}
+
+// What new static data puts on a topic behind a client's offset comes, whether the client has looked there before or the feed was
+// opened again meanwhile, and to a poll as to a subscription that begins; one that is open is beyond it.
+func TestUniverseBringsOlder(t *testing.T) {
+	onStores(t, func(t *testing.T, s storage) {
+		region := killfeed.Topic{Kind: killfeed.KindRegion, ID: 1}
+		made := func(systems ...uint32) *killfeed.Universe {
+			d := killfeed.UniverseData{Regions: []killfeed.Region{{ID: 1, Name: "One"}}}
+			for _, id := range systems {
+				d.Systems = append(d.Systems, killfeed.SolarSystem{ID: id, Region: 1})
+			}
+			u, err := killfeed.NewUniverse(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u
+		}
+		f := start(t, s.open(t), killfeed.Options{})
+		f.SetUniverse(made(A))
+		f.insert(A, B, C)
+		f.rung()
+		clients := []string{"poll", "subscription", "poll after restart", "subscription after restart"}
+		for _, c := range clients {
+			f.is(f.fetch(c, about(region)), "1")
+		}
+		open := f.subscribe(by("open", 1, about(region)))
+		f.is(open.read(0), "1")
+		open.Delivered()
+		f.SetUniverse(made(A, B))
+		f.is(f.fetch("poll", about(region)), "2")
+		f.is(f.fetch("poll", about(region)), "nothing")
+		f.is(f.subscribe(by("subscription", 1, about(region))).read(0), "2")
+		f.is(open.read(0), "nothing")
+		open.Close()
+		f.is(f.subscribe(by("open", 1, about(region))).read(0), "2")
+
+		f.close()
+		f = start(t, s.open(t), killfeed.Options{})
+		f.SetUniverse(made(A, B))
+		f.is(f.fetch("poll after restart", about(region)), "2")
+		f.is(f.subscribe(by("subscription after restart", 1, about(region))).read(0), "2")
+	})
+}
+
+// A read that asked the index with static data that is replaced meanwhile does not hide what the new data brings.
+func TestUniverseChangesDuringRead(t *testing.T) {
+	region := killfeed.Topic{Kind: killfeed.KindRegion, ID: 1}
+	made := func(id uint32) *killfeed.Universe {
+		u, err := killfeed.NewUniverse(killfeed.UniverseData{Systems: []killfeed.SolarSystem{{ID: id, Region: 1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	h := &hooked{Store: storetest.NewModel()}
+	f := start(t, h, killfeed.Options{})
+	f.SetUniverse(made(A))
+	f.insert(A, B)
+	f.rung()
+	h.before("after Find", func() { f.SetUniverse(made(B)) })
+	f.is(f.fetch("c", about(region)), "1")
+	f.is(f.fetch("c", about(region)), "2")
+}
+
+// A few look back at once; the others wait for a moment, and are told that it is too much.
+func TestLooksBackAreBounded(t *testing.T) {
+	waiting(t, func(t *testing.T, f *feed, h *hooked) {
+		f.insert(A)
+		past := killfeed.Past{Topics: in(A).Topics, Limit: 1}
+		looks := map[string]func(context.Context) error{
+			"LookBack": func(ctx context.Context) error { _, err := f.LookBack(ctx, past); return err },
+			"Counts":   func(ctx context.Context) error { _, _, err := f.Counts(ctx, past); return err },
+		}
+		let := make(chan struct{})
+		var running sync.WaitGroup
+		for i := range f.MaxLooks() {
+			h.before("Find", func() { <-let })
+			running.Go(func() { f.errorIs(looks[[]string{"LookBack", "Counts"}[i%2]](t.Context()), nil) })
+			synctest.Wait()
+		}
+		for _, look := range looks {
+			f.errorIs(look(t.Context()), killfeed.ErrBusy)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			gone := errors.New("the caller has left")
+			time.AfterFunc(time.Second, func() { cancel(gone) })
+			f.errorIs(look(ctx), gone)
+		}
+		time.AfterFunc(time.Second, func() { close(let) })
+		for _, look := range looks { // these wait until there is room
+			running.Go(func() { f.errorIs(look(t.Context()), nil) })
+		}
+		running.Wait()
+	})
+}
+
+// emptyLog is a Store with many events, none of which is on the topics that are asked for, but perhaps those up to on. Finds counts
+// how often the index was asked.
+type emptyLog struct {
+	killfeed.Store
+	head, on killfeed.EventID
+	finds    int
+	greatest int // number of entries in an answer
+}
+
+func (l *emptyLog) State() killfeed.State {
+	st := l.Store.State()
+	st.First, st.Head = 1, l.head
+	return st
+}
+
+func (l *emptyLog) Find(dst []killfeed.Entry, q killfeed.Query) ([]killfeed.Entry, error) {
+	l.finds++
+	n := 0
+	for id := q.Positions[0].After + 1; id <= min(q.Through, l.on) && n < q.Max; id++ {
+		dst = append(dst, killfeed.Entry{ID: id, Marks: killfeed.MarkUpdate}) // which nobody wants
+		n++
+	}
+	l.greatest = max(l.greatest, n)
+	return dst, nil
+}
+
+func (l *emptyLog) Read(ids []killfeed.EventID, yield func(killfeed.Event, error) bool) error {
+	for _, id := range ids {
+		if !yield(killfeed.Event{ID: id, Killmail: []byte(`{}`)}, nil) {
+			break
+		}
+	}
+	return nil
+}
+
+// Looking back for what is rare asks the index of a long log a few times, however many topics there are, and for what is common it
+// never takes more than a window of entries.
+func TestLookBackAsksFewTimes(t *testing.T) {
+	for _, c := range []struct {
+		on    killfeed.EventID
+		finds int // at most
+	}{
+		{0, 12}, {1_000_000, 40},
+	} {
+		l := &emptyLog{Store: storetest.NewModel(), head: 10_000_000, on: c.on}
+		f := start(t, l, killfeed.Options{})
+		past := killfeed.Past{Topics: in(A).Topics, Limit: 1}
+		h, err := f.LookBack(t.Context(), past)
+		if err != nil || len(h.Events) > 0 || h.Next != 0 {
+			t.Errorf("of %d events: %+v, %v", c.on, h, err)
+		}
+		if l.finds > c.finds || l.greatest > 1<<16 {
+			t.Errorf("of %d events the index was asked %d times, want at most %d; the greatest answer is of %d entries",
+				c.on, l.finds, c.finds, l.greatest)
+		}
+		past.Updates = true // now they are wanted, and a window of empty ones was too large for those before
+		if h, err = f.LookBack(t.Context(), past); err != nil || c.on > 0 && (len(h.Events) != 1 || h.Events[0].ID != c.on || h.Next != c.on) {
+			t.Errorf("the newest of %d events: %+v, %v", c.on, h, err)
+		}
+		past.Updates = false
+		l.finds = 0
+		past.Topics = about(killfeed.Topic{Kind: killfeed.KindCharacter, ID: pilot}).Topics
+		if counts, _, err := f.Counts(t.Context(), past); err != nil || len(counts) > 0 {
+			t.Errorf("of %d events: %v, %v", c.on, counts, err)
+		}
+		if l.finds > int(c.on)/(1<<16)+1 {
+			t.Errorf("counting %d events asks the index %d times", c.on, l.finds)
+		}
+	}
 }

@@ -72,6 +72,8 @@ type search struct {
 	only      EventID // the only event that there is on the one topic, as far as upTo; 0: the index is asked
 	budget    int     // of bytes in one answer
 
+	universe *Universe // with which the index was asked
+
 	through EventID // everything up to here was returned or passed over
 	first   EventID // the first returned event, 0 when none
 
@@ -298,6 +300,7 @@ func (s *search) ask(st State) (led bool) {
 	q.Positions, q.Through, q.Max = q.Positions[:0], st.Head, s.page()
 	s.owners = s.owners[:0]
 	u := s.feed.Universe()
+	s.universe = u
 	low, everywhere := st.Head, true
 	for i := range s.positions {
 		p := &s.positions[i]
@@ -467,8 +470,9 @@ func (s *search) commit(c *client) {
 			dirty = append(dirty, p.topic)
 		}
 		// Nothing more is on the topic up to where the scan came, unless this read returned something that it may not
-		// commit.
-		if !s.read.Manual || s.first == 0 {
+		// commit. What the index was asked with static data that was replaced meanwhile says nothing of its topics: SetUniverse
+		// forgets clear with c.mu held, so that it comes behind this, or has put the other data in place before it.
+		if (!s.read.Manual || s.first == 0) && (!p.topic.Kind.placed() || s.universe == s.feed.Universe()) {
 			p.o.clear = s.through
 		}
 	}

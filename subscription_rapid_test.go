@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,7 +45,9 @@ type naivePlace struct {
 }
 
 // naivePlaceAt is a place where nothing was read yet.
-func naivePlaceAt(at int) *naivePlace { return &naivePlace{at: at, got: at, most: at, gave: at, gaveMost: at} }
+func naivePlaceAt(at int) *naivePlace {
+	return &naivePlace{at: at, got: at, most: at, gave: at, gaveMost: at}
+}
 
 // bounds is where an offset may be.
 type bounds struct{ least, most int }
@@ -242,6 +245,23 @@ func (m *subMachine) subscribe(*rapid.T) {
 	c, at, gap := m.drawCursor()
 	m.begin(s, &c, at, gap)
 }
+
+// beside subscribes as one of the subscriptions of a client does, mostly with manual commit and for something else on its topics.
+func (m *subMachine) beside(t *rapid.T) {
+	all := m.alive("")
+	if len(all) == 0 {
+		t.Skip("no subscription of a client")
+	}
+	like := rapid.SampledFrom(all).Draw(m.T, "beside")
+	s := &naiveSub{client: like.client, holder: like.holder}
+	s.read, s.start = m.draw()
+	s.read.Limit, s.read.MaxAge, s.read.Manual = 0, 0, !m.rarely("automatic")
+	s.read.Topics = slices.SortedFunc(maps.Keys(like.topics), byName)
+	m.begin(s, nil, 0, "")
+}
+
+// byName orders topics.
+func byName(a, b killfeed.Topic) int { return strings.Compare(a.String(), b.String()) }
 
 // begin subscribes, with a cursor when there is one: it is at that event, and the gap is told of it.
 func (m *subMachine) begin(s *naiveSub, c *killfeed.Cursor, at int, gap string) {
@@ -553,9 +573,8 @@ func (m *subMachine) commitSub(t *rapid.T) {
 }
 
 // commitClient is an explicit commit by a client, behind which more may count as read.
-func (m *subMachine) commitClient(t *rapid.T) {
-	m.commit(t)
-	for client := range m.naive.clients {
+func (m *subMachine) commitClient(*rapid.T) {
+	if client := m.commitSome(); client != "" {
 		offsets := m.bounds(client)
 		m.passAll(client, offsets)
 		m.settled("behind a commit", client, offsets)
@@ -609,8 +628,7 @@ func (m *subMachine) closeOne(s *naiveSub) {
 func (m *subMachine) resume(t *rapid.T) {
 	s := m.some(t)
 	next := &naiveSub{client: s.client, holder: s.holder, read: s.read, start: s.start}
-	next.read.Topics = slices.Collect(maps.Keys(s.topics))
-	slices.SortFunc(next.read.Topics, func(a, b killfeed.Topic) int { return int(a.Kind)*1e6 + int(a.ID) - int(b.Kind)*1e6 - int(b.ID) })
+	next.read.Topics = slices.SortedFunc(maps.Keys(s.topics), byName)
 	c := m.cursor(s)
 	ended := s.ended
 	m.closeOne(s)
@@ -761,6 +779,7 @@ func (m *subMachine) run() {
 		"insert":    m.inserting,
 		"insert 2":  m.inserting, // often
 		"subscribe": m.subscribe,
+		"beside":    m.beside,
 		"read":      m.readSome,
 		"read 2":    m.readSome,
 		"drain":     m.drain,

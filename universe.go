@@ -343,7 +343,8 @@ func (u *Universe) Types(group uint32) []uint32 {
 
 // ParseTopic reads a topic's name, in which a system, constellation, region, ship or group may be named instead of numbered, in
 // upper or lower case: "system:Jita", "region:the forge", "kill:ship:Rifter". The error is an *InvalidError; where a name is
-// not known it says which are near.
+// not known it says which are near. The number of a constellation, region or group must be known, or nothing could ever be on the
+// topic; that of anything else need not be.
 func (u *Universe) ParseTopic(s string) (Topic, error) {
 	t, rest, err := cutTopic(s)
 	if err != nil || rest == "" {
@@ -362,13 +363,28 @@ func (u *Universe) ParseTopic(s string) (Topic, error) {
 		return t, nil
 	}
 	if id, ok := ParseID(rest); ok {
-		t.ID = id
+		if t.ID = id; t.Kind.placed() && !u.has(t) {
+			return Topic{}, invalid("topics", s, "the id or name of a "+findable[t.Kind.Base()]+" that is in this server's static data, which has none "+rest)
+		}
 		return t, nil
 	}
 	if t.ID, err = u.Find("topics", t.Kind, rest); err != nil {
 		return Topic{}, err
 	}
 	return t, nil
+}
+
+// has tells whether anything is known of a topic of kind KindConstellation, KindRegion or KindGroup.
+func (u *Universe) has(t Topic) (ok bool) {
+	switch t.Kind.Base() {
+	case KindConstellation:
+		_, ok = u.Constellation(t.ID)
+	case KindRegion:
+		_, ok = u.Region(t.ID)
+	case KindGroup:
+		_, ok = u.Group(t.ID)
+	}
+	return ok || u.size(t) > 0 // it may have systems or types, and no name
 }
 
 // Find returns the id of what is called name, or has it as its number, in upper or lower case. kind is one of KindSystem,

@@ -83,6 +83,10 @@ func TestUniverseParseTopic(t *testing.T) {
 		{"loss:", "loss:<topic>"},
 		{"kill:kill:ship:587", "kill:<topic>"},
 		{"region:", "region:<id>"},
+		{"region:99", "the id or name of a region that is in this server's static data, which has none 99"},
+		{"constellation:99", "a constellation that is in this server's static data"},
+		{"group:99", "a group of types that is in this server's static data"},
+		{"kill:group:99", "a group of types that is in this server's static data"},
 	} {
 		_, err := u.ParseTopic(c.text)
 		var invalid *killfeed.InvalidError

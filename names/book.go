@@ -75,7 +75,8 @@ type Options struct {
 	// ESI is asked; nil: nobody is, and what the Book does not have is Unknown.
 	ESI *esi.Client
 	// Queue is how many ids may wait of each sort: what a killmail names, what somebody made up, what is asked for ahead, what was
-	// refused together with others, tickers and places, old names, and what there was none of a day ago; 0 means DefaultQueue.
+	// refused together with others, of killmails and made up, tickers and places, old names, and what there was none of a day ago;
+	// 0 means DefaultQueue.
 	Queue int
 	// Cache is how many entries are kept in memory; 0 means DefaultCache.
 	Cache int

@@ -289,13 +289,41 @@ func TestLines(t *testing.T) {
 	if got := b.takeNames(4, stale, again); !slices.Equal(got, []uint32{8, 9}) {
 		t.Errorf("%v", got)
 	}
-	b.doubt([]uint32{3, 1, 2, 8})
-	b.want(2, asked) // it stays in doubt
-	if got := b.takeNames(4, asked, ahead); len(got) > 0 || b.queued(8) || !b.queued(2) {
+	b.flying[4] = ahead
+	b.doubt([]uint32{3, 1, 2, 4, 8, 99}) // 99 is told meanwhile
+	b.want(2, asked)                     // it stays in doubt
+	if got := b.takeNames(4, asked, ahead, guessed); len(got) > 0 || b.queued(4) || b.queued(99) || !b.queued(2) || !b.queued(8) {
 		t.Errorf("%v", got)
 	}
 	if b.status.Dropped != 2 {
 		t.Errorf("%d dropped, want 2", b.status.Dropped)
+	}
+
+	// What turns out to be a killmail's leaves those that somebody made up, in doubt or not, while it is asked for too.
+	b.want(8, asked) // no room
+	for i, want := range [][]uint32{{3}, {1, 2, 8}} {
+		if i > 0 {
+			b.want(8, ahead)
+		}
+		if got := b.takeNames(1+2*i, doubtful); !slices.Equal(got, want) {
+			t.Errorf("in doubt: %v, want %v", got, want)
+		}
+	}
+	b.want(11, guessed)
+	b.want(12, guessed)
+	b.takeNames(1, guessed)
+	b.want(11, asked)
+	b.want(12, ahead)
+	b.flying[13] = dubious
+	b.want(13, ahead)
+	b.want(13, guessed)
+	for id, want := range map[uint32]sort{3: doubtful, 8: doubtful, 11: asked, 13: doubtful} {
+		if got := b.flying[id]; got != want {
+			t.Errorf("%d flies as of line %d, want %d", id, got, want)
+		}
+	}
+	if got := b.takeNames(3, ahead, dubious, guessed); !slices.Equal(got, []uint32{12}) {
+		t.Errorf("%v", got)
 	}
 }
 

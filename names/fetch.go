@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -42,6 +43,8 @@ type fetcher struct {
 	size int
 	// suspects are ids that ESI refused together: there is at least one among them that does not exist. They are flying.
 	suspects []uint32
+	// own: a killmail has one of the suspects. Else what is in doubt of killmails comes before them.
+	own bool
 	// refusals counts those since ESI last told a name.
 	refusals int
 	backoff  upstream.Backoff
@@ -103,15 +106,11 @@ func (f *fetcher) one(ctx context.Context) bool {
 	if f.esi == nil {
 		return false
 	}
-	// What is in doubt comes behind what is not, or whoever asks for ids that do not exist would leave all others without names.
-	if f.take(ctx, maxAsked, asked, ahead) || f.take(ctx, maxAsked, guessed) {
-		return true
-	}
-	if n := len(f.suspects); n > 0 {
-		f.names(ctx, f.suspects[:max(1, n/2)])
-		return true
-	}
-	if f.take(ctx, f.size, doubtful) {
+	// What is in doubt comes behind what is not, and what somebody may have made up behind all that killmails have, or whoever asks
+	// for ids that do not exist would leave all others without names.
+	switch {
+	case f.take(ctx, maxAsked, asked, ahead), f.own && f.narrow(ctx), f.take(ctx, f.size, doubtful),
+		f.take(ctx, maxAsked, guessed), f.narrow(ctx), f.take(ctx, f.size, dubious):
 		return true
 	}
 	f.mu.Lock()
@@ -128,6 +127,15 @@ func (f *fetcher) one(ctx context.Context) bool {
 		return true
 	}
 	return f.take(ctx, maxAsked, stale) || f.take(ctx, f.size, again)
+}
+
+// narrow asks for half of the suspects; false: there are none.
+func (f *fetcher) narrow(ctx context.Context) bool {
+	n := len(f.suspects)
+	if n > 0 {
+		f.names(ctx, f.suspects[:max(1, n/2)])
+	}
+	return n > 0
 }
 
 // take asks for up to n names from lines; false: there are none.
@@ -217,14 +225,19 @@ func (f *fetcher) refused(ctx context.Context, ids []uint32) {
 		f.doubt(f.suspects[len(ids):])
 		f.suspects = nil
 	}
+	own := slices.ContainsFunc(ids, func(id uint32) bool {
+		why, flies := f.flying[id]
+		return flies && why.own()
+	})
 	switch {
 	case len(ids) == 1:
 		f.status.Unknown++
 		f.learn(ids[0], record{fetched: time.Now().Unix()})
-	case len(f.suspects) > 0: // one after another
+	case len(f.suspects) > 0 && (f.own || !own): // one after another
 		f.doubt(ids)
 	default:
-		f.suspects = ids
+		f.doubt(f.suspects) // these wait: no killmail has them
+		f.suspects, f.own = ids, own
 		f.size = max(1, len(ids)/2)
 	}
 	f.mu.Unlock()

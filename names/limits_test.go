@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,6 +79,45 @@ func TestManyThatDoNotExist(t *testing.T) {
 		if most := int64(time.Since(now)/time.Minute+1) * 30; st.ESI.Errors > most {
 			t.Errorf("%d errors, want %d at most", st.ESI.Errors, most)
 		}
+	})
+}
+
+// Whoever asks for ids that do not exist together with those of killmails, before anybody reads those, does not have their names wait
+// behind what was made up.
+func TestOwnAmongMadeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := open(t, standin.Config{ESI: standin.ESIConfig{Limit: standin.LimitErrors}, Named: func(id uint32) (standin.Named, bool) {
+			n, ok := standin.MadeUp(id)
+			return n, ok && id < 2_000_000_000
+		}})
+		b, _ := w.book("", Options{Queue: 5000})
+		guess := func(from, to uint32) {
+			for i := from; i < to; i++ {
+				b.Guess(2_100_000_000 + i)
+				if i%10 == 0 {
+					b.Guess(90_000_000 + i)
+				}
+			}
+		}
+		guess(0, 1000)
+		time.Sleep(time.Minute) // they are in doubt together
+		if s := b.Status(); s.Pending < 500 {
+			t.Fatalf("%+v: too few wait for this to be a test", s)
+		}
+		var own []uint32 // as a killmail has them
+		for i := uint32(0); i < 1000; i += 100 {
+			own = append(own, 90_000_000+i)
+		}
+		begun := time.Now()
+		for n := uint32(1); len(own) > 0; n++ { // and it goes on
+			guess(n*1000, n*1000+100)
+			own = slices.DeleteFunc(own, func(id uint32) bool { _, state := b.Get(id); return state == Known })
+			if time.Since(begun) > time.Minute {
+				t.Fatalf("after %v killmails still lack the names of %v", time.Since(begun), own)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		w.manners()
 	})
 }
 

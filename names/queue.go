@@ -6,14 +6,17 @@ import "container/list"
 type sort uint8
 
 const (
-	// asked: somebody wants the name.
+	// asked: somebody wants the name, which a killmail has.
 	asked sort = iota
 	// ahead: somebody may soon.
 	ahead
+	// doubtful: a killmail has it, and it was asked for together with one that does not exist, or is that.
+	doubtful
 	// guessed: somebody wants the name, and may have made the id up.
 	guessed
-	// doubtful: it was asked for together with one that does not exist, or is that.
-	doubtful
+	// dubious: as doubtful, of what no killmail is known to have. A line of its own: whoever sends thousands of ids that do not
+	// exist, and some that do, must not have the names of killmails wait behind them, at two seconds and more for each.
+	dubious
 	// details: a ticker, or where a system or constellation lies.
 	details
 	// stale: a name that is old.
@@ -22,6 +25,17 @@ const (
 	again
 	sorts = iota
 )
+
+// own tells whether a killmail has the id, as far as is known.
+func (s sort) own() bool { return s <= doubtful }
+
+// inDoubt is the line for what was refused together with others.
+func (s sort) inDoubt() sort {
+	if s.own() {
+		return doubtful
+	}
+	return dubious
+}
 
 // line is ids that wait, each once, first come first served, and no more of them than there may be. The Book's mutex guards it.
 type line struct {
@@ -78,8 +92,7 @@ func (b *Book) want(id uint32, why sort) {
 	if why == details && b.detail == id || l.has(id) {
 		return
 	}
-	// What is in doubt stays so, however much it is wanted: it would take others down with it.
-	if _, flies := b.flying[id]; why != details && (flies || b.lines[doubtful].has(id)) {
+	if why != details && b.doubted(id, why) {
 		return
 	}
 	before := -1 // in which line it is
@@ -107,6 +120,26 @@ func (b *Book) want(id uint32, why sort) {
 	ring(b.wake)
 }
 
+// doubted tells whether an id is being asked for, or in doubt. What is in doubt stays so, however much it is wanted: it would take
+// others down with it. But when a killmail turns out to have it, it goes with those. The caller holds b.mu.
+func (b *Book) doubted(id uint32, why sort) bool {
+	if is, flies := b.flying[id]; flies {
+		switch {
+		case !why.own() || is.own():
+		case is == dubious:
+			b.flying[id] = doubtful
+		default:
+			b.flying[id] = why
+		}
+		return true
+	}
+	if why.own() && b.lines[dubious].has(id) && !b.lines[doubtful].full() {
+		b.lines[dubious].remove(id)
+		b.lines[doubtful].add(id)
+	}
+	return b.lines[doubtful].has(id) || b.lines[dubious].has(id)
+}
+
 // takeNames takes up to n ids from lines of names, those of the first first. The caller holds b.mu.
 func (b *Book) takeNames(n int, from ...sort) (ids []uint32) {
 	for _, why := range from {
@@ -130,11 +163,15 @@ func (b *Book) putBack(ids []uint32) {
 	}
 }
 
-// doubt puts ids that were refused together into the line of those, as long as there is room. The caller holds b.mu.
+// doubt puts ids that were refused together, and fly, into the lines of those, as long as there is room. The caller holds b.mu.
 func (b *Book) doubt(ids []uint32) {
-	l := &b.lines[doubtful]
 	for _, id := range ids {
+		why, flies := b.flying[id]
+		if !flies { // it was learned meanwhile
+			continue
+		}
 		delete(b.flying, id)
+		l := &b.lines[why.inDoubt()]
 		if l.full() {
 			b.status.Dropped++
 			continue

@@ -106,7 +106,10 @@ func setJSON(set func(name, value string) error, name string, value []byte) erro
 			return set(name+"[]", text)
 		})
 		if err == nil && empty {
-			return set(name+"[]", "")
+			err = set(name+"[]", "")
+		}
+		if bad := (*killfeed.InvalidError)(nil); errors.As(err, &bad) && bad.Param == name+"[]" {
+			bad.Param, bad.Want = name, "one value: it is not a list" // it was given without brackets
 		}
 		return err
 	}

@@ -152,6 +152,29 @@ func TestItemLimits(t *testing.T) {
 	}
 }
 
+// What is no list is refused under the name that it was given by, and what a read does not know is ignored as a list too.
+func TestListsInBody(t *testing.T) {
+	s := newServer(t)
+	for _, c := range []struct{ member, param, value string }{
+		{`"fields":["killmail_id","zkb.hash"]`, "fields", "killmail_id"},
+		{`"filter":["isk>1b"]`, "filter", "isk>1b"},
+		{`"limit":[5]`, "limit", "5"},
+		{`"names":[]`, "names", ""},
+		{`"systems":[{}]`, "systems", "{}"},
+	} {
+		for _, path := range []string{"/api/killfeed", "/api/killfeed/next"} {
+			if c.param == "limit" && path != "/api/killfeed" {
+				continue // it has none
+			}
+			p := s.do("POST", path, `{"client_id":"a","topics":["all"],`+c.member+`}`).problem(400)
+			if p.Parameter != c.param || p.Value != c.value || strings.Contains(p.Detail, "[]") {
+				t.Errorf("%s with %s: %+v", path, c.member, p)
+			}
+		}
+	}
+	s.do("POST", "/api/killfeed", `{"client_id":"a","topics":["all"],"colours":["red","green"]}`).want(200)
+}
+
 // slowBody fails as a connection does whose other end stopped sending.
 type slowBody struct{}
 

@@ -3,8 +3,11 @@ package web_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"killfeed"
+	"killfeed/storetest"
+	"killfeed/web"
 )
 
 // past is the body of an answer that looks back.
@@ -214,5 +219,54 @@ func TestCounts(t *testing.T) {
 				t.Errorf("%s: parameter %s, want %s", c.query, p.Parameter, c.parameter)
 			}
 		}
+	})
+}
+
+// stuck is a Store whose index answers only when it is let.
+type stuck struct {
+	killfeed.Store
+	let chan struct{}
+}
+
+func (s *stuck) Find(dst []killfeed.Entry, q killfeed.Query) ([]killfeed.Entry, error) {
+	<-s.let
+	return s.Store.Find(dst, q)
+}
+
+// As many look back as may: the next one is told to come again.
+func TestLookBackIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &stuck{Store: storetest.NewModel(), let: make(chan struct{})}
+		feed, err := killfeed.Open(store, killfeed.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer feed.Close()
+		if _, err := feed.Insert(t.Context(), jita, []byte(`{}`)); err != nil {
+			t.Fatal(err)
+		}
+		api, err := web.New(feed, web.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(target string) *answer {
+			w := httptest.NewRecorder()
+			api.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
+			return &answer{t: t, what: target, status: w.Code, header: w.Result().Header, body: w.Body.Bytes()}
+		}
+		var running sync.WaitGroup
+		for range 2 * runtime.GOMAXPROCS(0) {
+			running.Go(func() { ask("/api/killmails").want(200) })
+		}
+		synctest.Wait()
+		for _, target := range []string{"/api/killmails?topics=all", "/api/systems/30000142/killmails", "/api/systems/counts"} {
+			a := ask(target)
+			if p := a.problem(503); a.header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "look back") {
+				t.Errorf("%s: Retry-After %q, detail %q", target, a.header.Get("Retry-After"), p.Detail)
+			}
+		}
+		close(store.let)
+		running.Wait()
+		ask("/api/systems/counts").want(200)
 	})
 }

@@ -346,3 +346,32 @@ func TestShowSystem(t *testing.T) {
 		t.Errorf("without static data: %s", p.Detail)
 	}
 }
+
+// The id of a region that static data lacks is refused, for it would be silent for ever. A client that has an offset on one, from
+// when there was other data, is shown and moved as any.
+func TestUnknownPlaces(t *testing.T) {
+	s := newServer(t)
+	s.feed.SetUniverse(storetest.Universe())
+	s.insert(jita)
+	for _, topic := range []string{"region:99", "constellation:99", "group:999999", "loss:group:999999"} {
+		if p := s.get("/api/killfeed?client_id=a&topics=" + topic).problem(400); p.Parameter != "topics" || p.Value != topic ||
+			!strings.Contains(p.Detail, "static data") {
+			t.Errorf("%s: %+v", topic, p)
+		}
+	}
+	s.get("/api/killfeed?client_id=free&topics=system:31999999,ship:999999,kill:character:99").want(200)
+
+	r := killfeed.Read{Topics: []killfeed.Topic{{Kind: killfeed.KindRegion, ID: 99}}}
+	if _, err := s.feed.Fetch(t.Context(), "old", r); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(s.get("/api/clients/old").want(200).body); !strings.Contains(got, `"offsets":{"region:99":0}`) {
+		t.Errorf("a client on a region that is gone: %s", got)
+	}
+	if got := string(s.admin("GET", "/api/clients", "").want(200).body); !strings.Contains(got, `"offsets":{"region:99":0}`) {
+		t.Errorf("clients: %s", got)
+	}
+	if got := string(s.do("POST", "/api/clients/old/seek", `{"to":"latest"}`).want(200).body); !strings.Contains(got, `"offsets":{"region:99":1}`) {
+		t.Errorf("a seek on all topics: %s", got)
+	}
+}

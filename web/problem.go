@@ -63,8 +63,8 @@ func problemOf(err error) *problem {
 		return refuse(http.StatusTooManyRequests, "the server remembers as many clients as it may, and takes no new client_id: "+
 			"use one that it knows, read without one (after=0), or ask its operator to delete some")
 	case errors.Is(err, killfeed.ErrBusy):
-		p = refuse(http.StatusServiceUnavailable, "the server's readers wait on as many systems and topics as they may: "+
-			"come back later, with fewer or a smaller filter, or poll without wait")
+		p = refuse(http.StatusServiceUnavailable, "the server does as much at once as it may, for readers that wait and for such as look "+
+			"back: come back later, with fewer systems and topics or a smaller filter, or poll without wait")
 		p.retryAfter = 5
 		return p
 	case errors.Is(err, killfeed.ErrDiskFull):

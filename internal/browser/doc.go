@@ -5,8 +5,8 @@
 // What docs/page.md says of the page holds in Chromium: a killmail is on the screen in under a second; filters, keys, themes and
 // the address do what they say; whatever happens to the server the list has each killmail once and misses none; nobody but the
 // server is asked when pictures are off; axe-core has no serious complaint; the memory of a page does not grow with what passes
-// through it. So does what docs/operate.md says of the operator's view, and docs/page.md of the overlay. The scripts of all
-// pages have no type errors.
+// through it. So does what docs/operate.md says of the operator's view, and docs/page.md of the overlay and the
+// playground. The scripts of all pages have no type errors.
 //
 // # What it needs
 //

@@ -511,7 +511,9 @@ func (p *page) do(v any, name string, args map[string]any) {
 // seen is what a page has done.
 type seen struct {
 	Console, Foreign, Paths []string
-	Pictures                int
+	// Asked are the last requests: method, URL, what is accepted, and the body; of WebSockets what was sent too.
+	Asked    []string
+	Pictures int
 }
 
 func (p *page) seen() (s seen) {

@@ -35,7 +35,7 @@ func TestChain(t *testing.T) {
 	killmails, rate, limit := 24, "20", 4*time.Minute
 	file := filepath.Join(dir, "some.jsonl")
 	if _, err := os.Stat(hour); *long && !errors.Is(err, fs.ErrNotExist) {
-		file, killmails, rate, limit = hour, 1226, "2", 20*time.Minute
+		file, killmails, rate, limit = hour, 1226, "2", 30*time.Minute // our source asks RedisQ once a second
 	} else {
 		writeSome(t, file, killmails)
 	}

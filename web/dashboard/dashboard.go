@@ -1,5 +1,5 @@
 // Package dashboard serves the pages for people: the live list of killmails at /, the operator's view at /ops, the overlay for
-// streamers at /overlay, and what they are made of below /assets/.
+// streamers at /overlay, the playground of the API at /try, and what they are made of below /assets/.
 //
 // # What it guarantees
 //
@@ -8,7 +8,8 @@
 // anybody else runs in it, and nobody can put it into a frame.
 //
 // Pages have no way of their own into the server: they use the API that every other client has. The list needs no token, and
-// writes nothing: it has no client_id and no offsets. The operator's view does nothing without the admin token, which somebody
+// writes nothing: it has no client_id and no offsets. The playground asks for nothing until somebody runs it, and reads under a
+// client name of its own unless another is typed. The operator's view does nothing without the admin token, which somebody
 // types in; the browser keeps it for one tab, and no address ever holds it.
 //
 // # What callers owe
@@ -55,6 +56,7 @@ var pages = []struct{ path, file string }{
 	{"/", "index.html"},
 	{"/ops", "ops.html"},
 	{"/overlay", "overlay.html"},
+	{"/try", "try.html"},
 }
 
 // Mount adds the pages and their files to the API. The error is about a path that is taken.

@@ -29,7 +29,11 @@ const commands = {
       permissions: ["clipboard-read", "clipboard-write"],
     })
     const page = await context.newPage()
-    const seen = {console: [], foreign: [], pictures: 0, paths: []}
+    const seen = {console: [], foreign: [], pictures: 0, paths: [], asked: []}
+    const asked = text => {
+      seen.asked.push(text)
+      if (seen.asked.length > 1_000) seen.asked.shift()
+    }
     await context.route(url => url.hostname !== "127.0.0.1", route => {
       seen.foreign.push(route.request().url())
       if (new URL(route.request().url()).hostname !== "images.evetech.net") return route.abort()
@@ -41,6 +45,11 @@ const commands = {
     page.on("request", r => {
       seen.paths.push(new URL(r.url()).pathname)
       if (seen.paths.length > 10_000) seen.paths.shift()
+      asked(`${r.method()} ${r.url()} ${r.headers().accept ?? "*/*"}${r.postData() ? " " + r.postData() : ""}`)
+    })
+    page.on("websocket", socket => {
+      asked("GET " + socket.url())
+      socket.on("framesent", ({payload}) => asked(String(payload)))
     })
     await page.addInitScript(items => {
       for (const [key, value] of Object.entries(items)) if (localStorage.getItem(key) === null) localStorage.setItem(key, value)

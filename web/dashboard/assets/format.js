@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Numbers and times as people read them, and text as a shell does.
 // @ts-check
 
 const exact = new Intl.NumberFormat(undefined, {maximumFractionDigits: 2})
@@ -89,4 +89,12 @@ export function parseIsk(text) {
   const m = /^\s*(\d+(?:[.,]\d+)?)\s*(k|m|mil|million|b|bil|billion|t)?\s*(isk)?\s*\+?\s*$/i.exec(text)
   if (!m || (!m[2] && !m[3])) return undefined
   return m[1].replace(",", ".") + (m[2] ?? "").slice(0, 1).toLowerCase()
+}
+
+/**
+ * Text as one word of a shell, whatever is in it.
+ * @param {string} text
+ */
+export function shellWord(text) {
+  return "'" + text.replaceAll("'", "'\\''") + "'"
 }

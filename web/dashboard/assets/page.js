@@ -6,7 +6,7 @@ import {Chart, Hour, killsText, valueText} from "./charts.js"
 import {Detail} from "./detail.js"
 import {copy, element, find, setText} from "./dom.js"
 import * as filters from "./filters.js"
-import {counted, isk, parseIsk, span} from "./format.js"
+import {counted, isk, parseIsk, shellWord, span} from "./format.js"
 import {fields, killOf} from "./killmail.js"
 import {List, windowSize} from "./list.js"
 import {named, seen, want, whenNamed} from "./names.js"
@@ -444,15 +444,10 @@ async function suggestions(text, signal) {
   return {options, note}
 }
 
-/** Text as one word of a shell. @param {string} text */
-function quoted(text) {
-  return "'" + text.replaceAll("'", "'\\''") + "'"
-}
-
 function asCurl() {
   const rules = filters.rules(filter)
-  return `curl -sNG -H 'Accept: application/x-ndjson' ${quoted(location.origin + "/api/killfeed/stream")} -d topics=all` +
-    (rules ? ` --data-urlencode ${quoted("filter=" + rules)}` : "")
+  return `curl -sNG -H 'Accept: application/x-ndjson' ${shellWord(location.origin + "/api/killfeed/stream")} -d topics=all` +
+    (rules ? ` --data-urlencode ${shellWord("filter=" + rules)}` : "")
 }
 
 function asRedisQ() {
