@@ -23,7 +23,7 @@ import (
 	"killfeed/web"
 )
 
-var edgeFilters = flag.Int("filters", 25, "how many random filters TestFiltersOnEveryEdge asks of all real killmails")
+var edgeFilters = flag.Int("filters", 8, "how many random filters TestFiltersOnEveryEdge asks of all real killmails")
 
 // Random filters let through, of three thousand real killmails, the odd ones, what the naive evaluator lets through: by poll, by
 // next, as server-sent events and over Channels.

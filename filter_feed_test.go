@@ -14,7 +14,7 @@ func TestFilterPages(t *testing.T) {
 	onStores(t, func(t *testing.T, s storage) {
 		f := start(t, s.open(t), killfeed.Options{Retention: killfeed.DefaultRetention()})
 		f.SetUniverse(smallUniverse(t))
-		const events = 3000 // more than one page of the index
+		const events = 1300 // more than one page of the index
 		var mails []*killfeed.Killmail
 		for i := range int64(events) {
 			m := storetest.Mail{ID: i + 1, System: []uint32{A, B, C}[i%3], ZKB: true}
@@ -26,7 +26,7 @@ func TestFilterPages(t *testing.T) {
 		if _, err := f.InsertAll(t.Context(), mails, 0); err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range []string{"killmail_id>2990", "killmail_id<20", "label=x", "label!=x", "space=low,killmail_id=1500", "killmail_id=0"} {
+		for _, text := range []string{"killmail_id>1290", "killmail_id<20", "label=x", "label!=x", "space=low,killmail_id=1100", "killmail_id=0"} {
 			filter, err := killfeed.ParseFilter(text, f.Universe())
 			if err != nil {
 				t.Fatal(err)
