@@ -261,7 +261,7 @@ func TestLongNames(t *testing.T) {
 func TestEmbedsAreDiscords(t *testing.T) {
 	name := rapid.OneOf(
 		rapid.StringOfN(rapid.RuneFrom([]rune("aA *_[](`~|\\<@:>#-é😀")), 1, 200, 200),
-		rapid.SampledFrom([]string{"@everyone", "<@&1>", "[x](http://evil.example)", "# big", "```", "‮evil", "\n\n", strings.Repeat("😀", 50)}),
+		rapid.SampledFrom([]string{"@everyone", "<@&1>", "[x](http://evil.example)", "# big", "```", "\u202eevil", "\n\n", strings.Repeat("😀", 50)}),
 	)
 	value := rapid.OneOf(
 		rapid.SampledFrom([]string{"null", "true", `"x"`, "[]", "{}", "-1", "0", "1.5", "1e300", "99999999999999999999", "587", "33468"}),

@@ -92,7 +92,7 @@ func TestShelf(t *testing.T) {
 		t.Error("static data of the past is told")
 	}
 	large := []byte(`{"killmail_id":7,"pad":"` + strings.Repeat("x", maxShelved) + `"}`)
-	if s.take(event(t, 2, large), u) == s.take(event(t, 2, large), u) {
+	if again := s.take(event(t, 2, large), u); s.take(event(t, 2, large), u) == again {
 		t.Error("a large one is kept")
 	}
 }

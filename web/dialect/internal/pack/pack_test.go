@@ -107,7 +107,7 @@ func TestShelf(t *testing.T) {
 		return &killfeed.Event{ID: id, SystemID: k.SystemID, KillmailID: k.ID, Killmail: k.JSON}
 	}
 	one, other := event(7), event(7+killfeed.EventID(len(s.slots)))
-	if s.Open(one) != s.Open(one) {
+	if first := s.Open(one); s.Open(one) != first {
 		t.Error("a killmail is taken apart twice")
 	}
 	if m := s.Open(other); m.ID != other.KillmailID {
@@ -118,7 +118,7 @@ func TestShelf(t *testing.T) {
 	}
 	large := event(8)
 	large.Killmail = append(append([]byte(`{"pad":"`), bytes.Repeat([]byte("x"), maxShelved)...), `"}`...)
-	if s.Open(large) == s.Open(large) {
+	if first := s.Open(large); s.Open(large) == first {
 		t.Error("a large killmail is kept in memory")
 	}
 }
