@@ -195,7 +195,9 @@ func TestAccessible(t *testing.T) {
 			p.click("li.row .hull")
 			p.wait(`document.querySelector("#detail .items, #detail .attackers")`)
 			judge("a killmail")
-			p.press("Escape", "?")
+			p.press("Escape")
+			p.wait(`!document.querySelector("#detail").open && !location.hash`) // keys are the list's again
+			p.press("?")
 			p.wait(`document.querySelector("#help").open`)
 			judge("help")
 		})
