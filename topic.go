@@ -95,8 +95,11 @@ func kindOf(name string) TopicKind {
 	return 0
 }
 
-const topicForms = "all, system:<id>, character:<id>, corporation:<id>, alliance:<id>, faction:<id>, ship:<type id>, label:<label>, " +
-	"constellation:<id>, region:<id>, space:<kind>, group:<id>, and kill:<topic> or loss:<topic> of who took part"
+const (
+	storedForms = "all, system:<id>, character:<id>, corporation:<id>, alliance:<id>, faction:<id>, ship:<type id>, label:<label>"
+	roleForms   = ", and kill:<topic> or loss:<topic> of who took part"
+	topicForms  = storedForms + ", constellation:<id>, region:<id>, space:<kind>, group:<id>" + roleForms
+)
 
 // All is the topic of every event.
 func All() Topic { return Topic{Kind: KindAll} }

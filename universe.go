@@ -352,7 +352,7 @@ func (u *Universe) ParseTopic(s string) (Topic, error) {
 	}
 	if t.Kind.placed() && u == nil {
 		return Topic{}, invalid("topics", s, "another kind of topic: "+kindNames[t.Kind.Base()]+
-			" topics need static data, which this server does not have (killfeed sde update gets it); accepted are "+topicForms)
+			" topics need static data, which this server does not have (killfeed sde update gets it); without it there are "+storedForms+roleForms)
 	}
 	if t.Kind == KindSpace {
 		space, err := ParseSpace("topics", rest)
