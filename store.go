@@ -61,6 +61,16 @@ type Store interface {
 	// Checkpoint returns what was last committed as the place of the named source, empty when nothing was.
 	Checkpoint(source string) (string, error)
 
+	// Past yields what the log remembers of killmails whose first event is at most upTo, in ascending order of killmail id, from
+	// the first id above after on. It sees the log as of its call.
+	Past(after int64, upTo EventID, yield func(PastKillmail) bool) error
+
+	// PastSystems yields the solar systems of which events were removed, each with the greatest removed id, ascending.
+	PastSystems(yield func(PastSystem) bool) error
+
+	// Adopt makes what another node's log remembers part of this one, durably; see Legacy. It is called like Commit.
+	Adopt(l Legacy) error
+
 	// Health returns nil, or why writing does not work at the moment: ErrDiskFull (passes by itself) or ErrFailed
 	// (does not). Reading works in both cases.
 	Health() error
@@ -97,11 +107,13 @@ type Batch struct {
 	Checkpoints []Checkpoint
 	// Gone are clients to delete with all their offsets. They are deleted before Offsets and Seen are applied.
 	Gone []string
+	// Holds are for the Ledger. A Store leaves them alone.
+	Holds []HoldChange
 }
 
 // Empty tells whether there is nothing to write.
 func (b *Batch) Empty() bool {
-	return len(b.Events)+len(b.Offsets)+len(b.Seen)+len(b.Gone)+len(b.Checkpoints) == 0
+	return len(b.Events)+len(b.Offsets)+len(b.Seen)+len(b.Gone)+len(b.Checkpoints)+len(b.Holds) == 0
 }
 
 // NewEvent is an event to be stored.
@@ -174,4 +186,40 @@ type Entry struct {
 	Marks    Marks
 	// KilledAt is the killmail's own time in Unix seconds, 0 when it does not tell.
 	KilledAt int64
+}
+
+// PastKillmail is what the log remembers of one killmail id.
+type PastKillmail struct {
+	ID int64
+	Known
+}
+
+// PastSystem is the greatest removed event id of a solar system.
+type PastSystem struct {
+	System uint32
+	Last   EventID
+}
+
+// Legacy is a piece of what a node's log remembers of events that it does not have any more. A node that lost its disk, or was away
+// when they were removed, adopts it from another one: without it a killmail could be stored twice, and a loss go untold.
+//
+// Pieces without At come first, in any order, and change nothing that can be seen. The last piece has At.
+type Legacy struct {
+	// Killmails are known from now on. One that is known already takes what is said of it when that is of a later version.
+	Killmails []PastKillmail
+	// Systems raise what is known to be removed; they take force with At, and what is above At.ID counts as that.
+	Systems []PastSystem
+	// At, when set, is the last event that is past: all events up to it are removed, if there are any, and when the log does not
+	// reach it, it goes on behind it.
+	At *PastEnd
+	// Checkpoints are stored with it.
+	Checkpoints []Checkpoint
+}
+
+// PastEnd is the last event that is past.
+type PastEnd struct {
+	ID EventID
+	// MirrorSeq and ReceivedAt are those of the event.
+	MirrorSeq  uint64
+	ReceivedAt time.Time
 }

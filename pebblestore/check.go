@@ -31,17 +31,18 @@ type Checked struct {
 //   - the kept events are first to head without a hole, none is stored outside; receipt times never fall; mirror_seq counts
 //     the events without marks
 //   - each event's summary, killmail id, topics and system index agree with its record
-//   - killmail ids, offsets and removal marks point at events that were given out
+//   - killmail ids, offsets and removal marks point at events that were given out; killmail ids adopted from another node may be
+//     ahead
 //   - each offset's client has a record
 //
 // In a directory of format 1, opened read-only, the index of participants agrees in the way of that format.
 func (s *Store) Check(ctx context.Context, report func(problem string), progress func(done, total uint64)) (Checked, error) {
 	st := s.State()
 	s.index.mu.RLock()
-	indexed := s.index.indexed
+	indexed, legacy := s.index.indexed, s.index.legacy.upTo
 	s.index.mu.RUnlock()
 	c := checker{
-		store: s, state: st, indexed: indexed, progress: progress, seed: maphash.MakeSeed(),
+		store: s, state: st, indexed: indexed, spoken: max(st.Head, legacy), progress: progress, seed: maphash.MakeSeed(),
 		result: Checked{First: st.First, Head: st.Head, Events: uint64(st.Head + 1 - st.First)},
 	}
 	c.report = func(format string, args ...any) {
@@ -62,6 +63,7 @@ type checker struct {
 	store    *Store
 	state    killfeed.State
 	indexed  killfeed.EventID // what was in chunks on disk when the check began; the writer may be going on
+	spoken   killfeed.EventID // the last event that records may speak of: the head, or what was adopted is ahead of it
 	report   func(format string, args ...any)
 	progress func(done, total uint64)
 	result   Checked
@@ -251,9 +253,9 @@ func (c *checker) killmails(ctx context.Context) error {
 		switch {
 		case err != nil:
 			c.report("the record of killmail %d is damaged: %v", id, err)
-		case k.First == 0 || k.First > k.Latest || k.Latest > c.state.Head:
+		case k.First == 0 || k.First > k.Latest || k.Latest > c.spoken:
 			c.report("killmail %d points at events %d and %d, the head is %d", id, k.First, k.Latest, c.state.Head)
-		case k.First >= c.state.First:
+		case k.First >= c.state.First && k.First <= c.state.Head:
 			kept++
 		}
 		return ctx.Err()

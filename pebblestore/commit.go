@@ -50,11 +50,8 @@ func (s *Store) Commit(b *killfeed.Batch) error {
 			return err
 		}
 	}
-	for _, c := range b.Checkpoints {
-		key := placeKey(c.Source)
-		if err := pb.Set(key, putPlace(key, c.Place), nil); err != nil {
-			return err
-		}
+	if err := putPlaces(pb, b.Checkpoints); err != nil {
+		return err
 	}
 	if err := s.apply(pb, pebble.Sync); err != nil {
 		return err
@@ -95,6 +92,16 @@ func putNewEvent(b *pebble.Batch, e *killfeed.NewEvent, sum summary) error {
 	return op.Finish()
 }
 
+func putPlaces(b *pebble.Batch, places []killfeed.Checkpoint) error {
+	for _, c := range places {
+		key := placeKey(c.Source)
+		if err := b.Set(key, putPlace(key, c.Place), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // publish makes committed events visible.
 func (s *Store) publish(events []killfeed.NewEvent, sums []summary) {
 	x := &s.index
@@ -126,53 +133,71 @@ func (s *Store) apply(b *pebble.Batch, opts *pebble.WriteOptions) (err error) {
 	return s.db.Apply(b, opts)
 }
 
-// Remove is killfeed.Store's. Events and summaries go by two range deletions, chunks by one for each full bucket.
+// Remove is killfeed.Store's.
 func (s *Store) Remove(through killfeed.EventID) error {
 	st := s.State()
 	if through < st.First || through > st.Head {
 		return fmt.Errorf("removing up to event %d, kept are %d to %d", through, st.First, st.Head)
 	}
+	end := killfeed.PastEnd{ID: through, MirrorSeq: st.MirrorSeq, ReceivedAt: st.LastReceived}
 	last := s.index.removable(through)
 	b := s.db.NewBatch()
 	defer b.Close()
-	for _, space := range []byte{spaceEvent, spaceSummary} {
-		if err := b.DeleteRange(numberKey(space, uint64(st.First)), numberKey(space, uint64(through)+1), nil); err != nil {
-			return err
+	if err := putRemoval(b, st, end, last); err != nil {
+		return err
+	}
+	if err := s.apply(b, pebble.Sync); err != nil {
+		return err
+	}
+	s.forget(end, last, s.index.legacy)
+	return nil
+}
+
+// putRemoval adds to b what removes the events up to end, which has the state from then on if nothing is kept, and sets the
+// systems' marks. Events and summaries go by two range deletions, chunks by one for all full buckets.
+func putRemoval(b *pebble.Batch, st killfeed.State, end killfeed.PastEnd, marks map[uint32]killfeed.EventID) error {
+	first := end.ID + 1
+	if st.First < first {
+		for _, space := range []byte{spaceEvent, spaceSummary} {
+			if err := b.DeleteRange(numberKey(space, uint64(st.First)), numberKey(space, uint64(first)), nil); err != nil {
+				return err
+			}
 		}
 	}
-	if from, to := bucketOf(st.First), bucketOf(through+1); from < to {
+	if from, to := bucketOf(st.First), bucketOf(first); from < to {
 		// From the very first on: the writer of the index may have been late with some.
 		if err := b.DeleteRange(bucketKey(0), bucketKey(to), nil); err != nil {
 			return err
 		}
 	}
-	for system, id := range last {
+	for system, id := range marks {
 		key := removedKey(system)
 		if err := b.Set(key, putNumber(key, uint64(id)), nil); err != nil {
 			return err
 		}
 	}
-	if err := b.Set(keyFirst, putNumber(keyFirst, uint64(through)+1), nil); err != nil {
+	if err := b.Set(keyFirst, putNumber(keyFirst, uint64(first)), nil); err != nil {
 		return err
 	}
-	if through == st.Head {
-		err := errors.Join(
-			b.Set(keyMirror, putNumber(keyMirror, st.MirrorSeq), nil),
-			b.Set(keyReceived, putNumber(keyReceived, uint64(st.LastReceived.UnixMilli())), nil))
-		if err != nil {
-			return err
-		}
+	if end.ID < st.Head {
+		return nil
 	}
-	if err := s.apply(b, pebble.Sync); err != nil {
-		return err
-	}
+	return errors.Join(
+		b.Set(keyMirror, putNumber(keyMirror, end.MirrorSeq), nil),
+		b.Set(keyReceived, putNumber(keyReceived, uint64(end.ReceivedAt.UnixMilli())), nil))
+}
+
+// forget makes a removal visible.
+func (s *Store) forget(end killfeed.PastEnd, marks map[uint32]killfeed.EventID, waits legacy) {
 	x := &s.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.remove(through, last)
-	st.First, st.Bytes = x.first, x.bytes
+	x.remove(end.ID, marks)
+	x.legacy = waits
+	st := *s.state.Load()
+	st.First, st.Head, st.Bytes = x.first, x.head, x.bytes
+	st.MirrorSeq, st.LastReceived = end.MirrorSeq, end.ReceivedAt
 	s.state.Store(&st) // under the lock: whoever no longer finds the events sees the new first
-	return nil
 }
 
 // deletionDelay is how long removed space may wait until the engine is made to give it back without further writes.

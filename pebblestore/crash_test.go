@@ -118,6 +118,9 @@ func (c *crasher) write(t *testing.T, s *Store) {
 	case n == 2:
 		w.commit(t, s, 80)
 		return
+	case n == 3 && r.IntN(2) == 0:
+		adopt(t, s, w.miss(1+r.IntN(100), 100)...) // one piece, so one write
+		return
 	}
 	b := w.batch(r.IntN(6))
 	if r.IntN(10) == 0 {

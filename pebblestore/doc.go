@@ -6,6 +6,9 @@
 // the log ends at the last whole commit: a torn tail is cut there, and everything that Commit acknowledged is in front of
 // it. Event ids are checked for holes whenever the store is opened.
 //
+// Adopt is as atomic as Commit. With the end of a past the log may go on behind a hole between its old head and that end; there
+// is never another one.
+//
 // Every record carries a CRC-32C over its key and value. A record that does not match is reported by id, as a
 // *killfeed.DamageError, and never returned.
 //

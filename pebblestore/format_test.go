@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,46 @@ func TestFormat(t *testing.T) {
 		s "received"                     : 000001a20990a51b 3d59c97e
 		`)
 	closeStore(t, s)
+}
+
+// TestFormatOfLegacy fixes what stands there while the past of another node is adopted, and afterwards.
+func TestFormatOfLegacy(t *testing.T) {
+	s, err := Open("data", Options{FS: vfs.NewMem(), MinFree: 1, Epoch: "0123abcd"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore(t, s)
+	at := time.Date(2026, 11, 23, 18, 0, 0, 123e6, time.UTC)
+	adopt(t, s, killfeed.Legacy{
+		Killmails:   []killfeed.PastKillmail{{ID: 99, Known: killfeed.Known{First: 2, Latest: 9, Digest: 1 << 63}}},
+		Systems:     []killfeed.PastSystem{{System: 30000142, Last: 4}, {System: 1, Last: 3}},
+		Checkpoints: []killfeed.Checkpoint{{Source: "cluster", Place: "4"}},
+	})
+	compare(t, s, `
+		k 0000000000000063               : 0000000000000002 0000000000000009 8000000000000000 c8eb0e73
+		p "cluster"                      : "4" f491e3ec
+		s "epoch"                        : "0123abcd" 299eed95
+		s "format"                       : 0000000000000002 df247ec1
+		s "legacy"                       : 0000000000000009 00000001 0000000000000003 01c9c40e 0000000000000004 f57794c5
+		`)
+	adopt(t, s, killfeed.Legacy{At: &killfeed.PastEnd{ID: 4, MirrorSeq: 2, ReceivedAt: at.Add(4 * time.Second)}})
+	compare(t, s, `
+		k 0000000000000063               : 0000000000000002 0000000000000009 8000000000000000 c8eb0e73
+		p "cluster"                      : "4" f491e3ec
+		r 00000001                       : 0000000000000003 33f4a25b
+		r 01c9c40e                       : 0000000000000004 629d92ce
+		s "epoch"                        : "0123abcd" 299eed95
+		s "first"                        : 0000000000000005 9df69899
+		s "format"                       : 0000000000000002 df247ec1
+		s "legacy"                       : 0000000000000009 b1e49129
+		s "mirror"                       : 0000000000000002 f445d416
+		s "received"                     : 000001a20990a51b 3d59c97e
+		`)
+	adopt(t, s, killfeed.Legacy{At: &killfeed.PastEnd{ID: 9, MirrorSeq: 2, ReceivedAt: at.Add(4 * time.Second)}})
+	err = s.get(keyLegacy, func([]byte) error { return nil })
+	if !errors.Is(err, pebble.ErrNotFound) {
+		t.Errorf("nothing waits any more, and its record is still there: %v", err)
+	}
 }
 
 // compare compares all records with want: a line each, or two, the key and the value with a colon between, the first byte as

@@ -154,6 +154,12 @@ func (w *truth) verify(t testing.TB, s *Store) {
 			t.Errorf("%s has the events %v, want %v", topic, got, want)
 		}
 	}
+	marks := w.marks()
+	for system := range uint32(7) {
+		if got := s.Removed(killfeed.System(system)); got != marks[system] {
+			t.Errorf("system %d has lost event %d, want %d", system, got, marks[system])
+		}
+	}
 	got := map[string]map[killfeed.Topic]killfeed.EventID{}
 	err := s.Clients(func(r killfeed.ClientRecord) bool {
 		got[r.Client] = r.Offsets

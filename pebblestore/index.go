@@ -9,8 +9,8 @@ import (
 
 // index is what the store keeps in memory of the log.
 //
-// It changes only in Commit, Remove and Open, which run one at a time, and only after the bytes are on disk. Everybody else
-// reads.
+// It changes only in Commit, Remove, Adopt and Open, which run one at a time, and only after the bytes are on disk. Everybody
+// else reads.
 type index struct {
 	mu sync.RWMutex // guards all fields; held while a group is added, or for one search
 
@@ -25,6 +25,9 @@ type index struct {
 	tail      []killfeed.Event
 	tailBytes int
 	tailLimit int
+
+	// legacy waits for the end of what is adopted: see legacy.go.
+	legacy legacy
 
 	// Who took part, and labels: see chunks.go.
 	indexed killfeed.EventID // what is up to here is in chunks on disk
@@ -161,11 +164,12 @@ func (x *index) removable(through killfeed.EventID) map[uint32]killfeed.EventID 
 	return out
 }
 
-// remove forgets the events up to and including through. The caller holds mu.
+// remove forgets the events up to and including through, and sets the systems' marks: last has those of removable, or higher
+// ones up to through. When through is above the head, the next event comes behind it. The caller holds mu.
 func (x *index) remove(through killfeed.EventID, last map[uint32]killfeed.EventID) {
 	emptied := false
 	for system, removed := range last {
-		p := x.systems[system]
+		p := x.system(system)
 		n, _ := slices.BinarySearch(p.ids, removed+1)
 		p.removed = removed
 		p.ids = p.ids[n:]
@@ -177,10 +181,14 @@ func (x *index) remove(through killfeed.EventID, last map[uint32]killfeed.EventI
 	if emptied {
 		x.kept = slices.DeleteFunc(x.kept, func(id uint32) bool { return len(x.systems[id].ids) == 0 })
 	}
-	for id := x.first; id <= through; id++ {
+	for id := x.first; id <= min(through, x.head); id++ {
 		x.bytes -= int64(x.events.at(id).bytes)
 	}
 	x.first = through + 1
+	if through > x.head {
+		// Places in facts follow from ids, so these cannot go on behind a hole. A generation can.
+		x.head, x.events = through, facts{}
+	}
 	x.events.trim(x.first)
 	drop := 0
 	for drop < len(x.tail) && x.tail[drop].ID <= through {

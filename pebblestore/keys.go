@@ -44,6 +44,9 @@ var (
 	// Written when the last event is removed, for the events to come.
 	keyMirror   = []byte("smirror")   // its mirror_seq
 	keyReceived = []byte("sreceived") // its receipt time in Unix milliseconds
+
+	// Written while what another node remembers is adopted.
+	keyLegacy = []byte("slegacy") // what of it waits for the end
 )
 
 // formatVersion is the version of the layout. A store with a later one is refused; see upgrade.go for earlier ones.

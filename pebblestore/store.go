@@ -31,6 +31,8 @@ type Options struct {
 	// ReadOnly changes nothing in the directory, which must exist. It is for Check. A directory of an earlier format stays what
 	// it is, and is checked as that; kills and losses cannot be searched for in it.
 	ReadOnly bool
+	// Epoch is that of a store which is made; empty draws one at random. One that exists keeps its own.
+	Epoch killfeed.Epoch
 	// Logger is told of what needs an operator's attention; nil discards.
 	Logger *slog.Logger
 	// FS, when set, is the file system to use instead of the machine's or Memory's. It is for tests that fail it.
@@ -84,7 +86,7 @@ type Store struct {
 	// format is that of the directory. It is an earlier one than formatVersion only when readOnly. It is set by open.
 	format uint64
 
-	state atomic.Pointer[killfeed.State] // replaced by Commit and Remove
+	state atomic.Pointer[killfeed.State] // replaced by Commit, Remove and Adopt
 	index index
 	damage
 
@@ -119,6 +121,9 @@ func Open(dir string, o Options) (*Store, error) {
 	o.withDefaults()
 	if o.Memory {
 		dir = "memory"
+	}
+	if o.Epoch != "" && !o.Epoch.Valid() {
+		return nil, fmt.Errorf("making a store with the epoch %q: an epoch is 8 hex digits", o.Epoch)
 	}
 	d := newDisk(o.FS, dir, o.MinFree, o.Logger)
 	d.retry = o.retry
@@ -199,7 +204,7 @@ func (s *Store) open(dir string, o Options) (err error) {
 	if s.db, err = pebble.Open(dir, opts); err != nil {
 		return err
 	}
-	if err := errors.Join(s.load(), s.disk.failed()); err != nil {
+	if err := errors.Join(s.load(o.Epoch), s.disk.failed()); err != nil {
 		return err
 	}
 	s.disk.opened.Store(true)
@@ -233,9 +238,9 @@ func (l engineLogger) Fatalf(format string, args ...any) {
 	l.s.disk.fail(fmt.Errorf("the engine: "+format, args...))
 }
 
-// load reads the state and makes the indexes in memory.
-func (s *Store) load() error {
-	epoch, err := s.loadFormat()
+// load reads the state and makes the indexes in memory. A new store gets the epoch unless it is empty.
+func (s *Store) load(epoch killfeed.Epoch) error {
+	epoch, err := s.loadFormat(epoch)
 	if err != nil {
 		return err
 	}
@@ -249,7 +254,7 @@ func (s *Store) load() error {
 	}
 	x := &s.index
 	x.first, x.head, x.indexed = killfeed.EventID(first), killfeed.EventID(first)-1, killfeed.EventID(indexed)
-	if err := s.loadRemoved(); err != nil {
+	if err := errors.Join(s.loadRemoved(), s.loadLegacy()); err != nil {
 		return err
 	}
 	last, err := s.loadSummaries()
@@ -275,8 +280,9 @@ func (s *Store) load() error {
 	return s.restoreIndex()
 }
 
-// loadFormat checks the layout's version and returns the epoch. A new store gets both, one of an earlier version is upgraded.
-func (s *Store) loadFormat() (killfeed.Epoch, error) {
+// loadFormat checks the layout's version and returns the epoch. A new store gets both, the epoch being made unless it is given;
+// one of an earlier version is upgraded.
+func (s *Store) loadFormat(made killfeed.Epoch) (killfeed.Epoch, error) {
 	version, err := s.number(keyFormat, 0)
 	if err != nil {
 		return "", err
@@ -286,7 +292,10 @@ func (s *Store) loadFormat() (killfeed.Epoch, error) {
 	}
 	s.format = formatVersion
 	if version == 0 {
-		epoch := killfeed.NewEpoch()
+		epoch := made
+		if epoch == "" {
+			epoch = killfeed.NewEpoch()
+		}
 		b := s.db.NewBatch()
 		defer b.Close()
 		v := append([]byte(epoch), 0, 0, 0, 0)

@@ -34,7 +34,7 @@ type Faulty struct {
 // NewFaulty returns a Faulty around s that does nothing yet.
 func NewFaulty(s killfeed.Store) *Faulty { return &Faulty{Store: s} }
 
-// FailCommits makes the next calls of Commit fail, one for each fault.
+// FailCommits makes the next calls of Commit or Adopt fail, one for each fault.
 func (f *Faulty) FailCommits(faults ...Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -62,6 +62,11 @@ func (f *Faulty) Heal() { f.Sicken(nil) }
 // Commit implements killfeed.Store.
 func (f *Faulty) Commit(b *killfeed.Batch) error {
 	return f.write(&f.commits, func() error { return f.Store.Commit(b) })
+}
+
+// Adopt implements killfeed.Store.
+func (f *Faulty) Adopt(l killfeed.Legacy) error {
+	return f.write(&f.commits, func() error { return f.Store.Adopt(l) })
 }
 
 // Remove implements killfeed.Store.

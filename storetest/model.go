@@ -32,8 +32,10 @@ type modelLog struct {
 	clients   map[string]killfeed.ClientRecord
 	places    map[string]string
 	damaged   map[killfeed.EventID]bool
+	pending   []removedEvent // of adopted pieces, until the one that has the end
 }
 
+// removedEvent is an event that was removed here, or one that was removed elsewhere, of which only some topics are known.
 type removedEvent struct {
 	id     killfeed.EventID
 	topics []killfeed.Topic
@@ -298,13 +300,16 @@ func (m *Model) Remove(through killfeed.EventID) error {
 	if err := m.err(); err != nil {
 		return err
 	}
-	l := m.log
+	m.log.remove(through)
+	return nil
+}
+
+func (l *modelLog) remove(through killfeed.EventID) {
 	n := 0
 	for ; n < len(l.kept) && l.kept[n].ID <= through; n++ {
 		l.removed = append(l.removed, removedEvent{l.kept[n].ID, l.kept[n].Topics})
 	}
 	l.kept = slices.Clone(l.kept[n:])
-	return nil
 }
 
 // Clients implements killfeed.Store.

@@ -66,7 +66,7 @@ var (
 // step does one thing to both stores.
 func (r *random) step(t testing.TB, h Harness) {
 	st := r.model.State()
-	switch what := rapid.IntRange(0, 9).Draw(r.T, "what"); {
+	switch what := rapid.IntRange(0, 10).Draw(r.T, "what"); {
 	case what <= 6:
 		b := r.batch(st)
 		if err := r.model.Commit(b); err != nil {
@@ -86,10 +86,50 @@ func (r *random) step(t testing.TB, h Harness) {
 		if err := r.got.Remove(through); err != nil {
 			r.Fatalf("Remove(%d): %v", through, err)
 		}
+	case what <= 9:
+		r.adopt(t, h, st)
 	case h.Crash != nil && rapid.Bool().Draw(r.T, "crash"):
 		r.got = h.Crash(t, r.got)
 	default:
 		r.got = h.Reopen(t, r.got)
+	}
+}
+
+// adopt gives both stores a legacy in a few pieces.
+func (r *random) adopt(t testing.TB, h Harness, st killfeed.State) {
+	end := killfeed.PastEnd{ID: killfeed.EventID(rapid.Uint64Range(1, uint64(st.Head)+5).Draw(r.T, "end"))}
+	if end.ID >= st.Head {
+		end.MirrorSeq, end.ReceivedAt = st.MirrorSeq+rapid.Uint64Range(0, uint64(end.ID-st.Head)).Draw(r.T, "mirrored"), r.from
+	}
+	event := func(from, through killfeed.EventID) killfeed.EventID {
+		return killfeed.EventID(rapid.Uint64Range(uint64(from), uint64(through)).Draw(r.T, "event"))
+	}
+	for left := rapid.IntRange(0, 2).Draw(r.T, "pieces"); left >= 0; left-- {
+		var l killfeed.Legacy
+		for range rapid.IntRange(0, 3).Draw(r.T, "killmails") {
+			m := Mail{ID: rapid.Int64Range(1, 14).Draw(r.T, "killmail id"), ZKB: rapid.Bool().Draw(r.T, "zkb")}
+			k := killfeed.Known{First: event(1, end.ID), Digest: m.digest()}
+			k.Latest = event(k.First, end.ID+3)
+			l.Killmails = append(l.Killmails, killfeed.PastKillmail{ID: m.ID, Known: k})
+		}
+		for range rapid.IntRange(0, 2).Draw(r.T, "marks") {
+			l.Systems = append(l.Systems, killfeed.PastSystem{System: randomSystem.Draw(r.T, "system"), Last: event(1, end.ID+2)})
+		}
+		if left == 0 {
+			l.At = &end
+		}
+		if err := r.model.Adopt(l); err != nil {
+			r.Fatal(err)
+		}
+		if err := r.got.Adopt(l); err != nil {
+			r.Fatalf("Adopt(%+v): %v", l, err)
+		}
+		if rapid.IntRange(0, 3).Draw(r.T, "reopen") == 0 {
+			r.got = h.Reopen(t, r.got)
+		}
+		if d := compare(r.got, r.model, false); len(d) > 0 {
+			r.Fatalf("%d differences, the first is %s", len(d), d[0])
+		}
 	}
 }
 

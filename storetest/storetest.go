@@ -66,9 +66,15 @@ func Run(t *testing.T, h Harness) {
 		{"LaterOffsetsWin", testOffsets},
 		{"GoneDeletes", testGone},
 		{"Checkpoints", testCheckpoints},
+		{"PastIsExact", testPast},
+		{"PastSystemsIsExact", testPastSystems},
+		{"AdoptThenFollow", testAdopt},
+		{"AdoptRefuses", testAdoptRefuses},
+		{"AdoptNothing", testAdoptNothing},
 		{"ReopenKeepsEverything", testReopen},
 		{"CommitIsAtomicForReaders", testAtomicCommit},
 		{"RemoveIsAtomicForReaders", testAtomicRemove},
+		{"AdoptIsAtomicForReaders", testAtomicAdopt},
 		{"LikeTheModel", testLikeModel},
 	}
 	for _, tt := range tests {

@@ -220,6 +220,12 @@ func compare(got, want killfeed.Store, clients bool) (differences []string) {
 		ids = append(ids, id)
 	}
 	differ("events", events(got, ids), events(want, ids))
+	killmails, err := past(got, 0, w.Head)
+	wantKillmails, _ := past(want, 0, w.Head)
+	differ(fmt.Sprintf("Past, %v", err), killmails, wantKillmails)
+	marks, err := pastSystems(got)
+	wantMarks, _ := pastSystems(want)
+	differ(fmt.Sprintf("PastSystems, %v", err), marks, wantMarks)
 	if clients {
 		differ("clients", records(got), records(want))
 	}
