@@ -40,7 +40,7 @@ type client struct {
 	// plan is what the last read was on, owned by who has the turn. Its offsets are those in the map below.
 	plan []planned
 
-	// Owned by the ledger's goroutine.
+	// Owned by the writer's goroutine.
 	created, saved int64 // Unix milliseconds; saved is the seen that the store has, 0 when it has none
 
 	mu      sync.Mutex // guards the rest; held for map operations only
@@ -53,6 +53,11 @@ type client struct {
 	holder any
 	// joining: a subscription, or a topic of one, is about to begin where the client stands. Set by who has its turn.
 	joining bool
+	// Where other nodes have a say: hold is what they were told of the client, or have told; version counts what they changed; sought:
+	// one of them has moved it, and its subscriptions here do not know yet.
+	hold    Hold
+	version uint64
+	sought  bool
 }
 
 // due says when a client's dirty offsets are written.
@@ -203,7 +208,7 @@ type dirtyOffsets struct {
 	seen *ClientSeen
 }
 
-// takeDirty returns what is to be written behind, with late also what is due late, and marks it clean. It runs on the ledger's
+// takeDirty returns what is to be written behind, with late also what is due late, and marks it clean. It runs on the writer's
 // goroutine.
 func (r *registry) takeDirty(late bool) []dirtyOffsets {
 	r.dirtyMu.Lock()
@@ -301,6 +306,16 @@ func (f *Feed) take(ctx context.Context, name string, create bool) (*client, err
 }
 
 func (c *client) release() { <-c.turn }
+
+// there is ErrNotFound when the client was deleted, which another node may do while somebody here has its turn.
+func (c *client) there() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return fmt.Errorf("client %q was deleted: %w", c.name, ErrNotFound)
+	}
+	return nil
+}
 
 // seen is when the client last called; now, while it has a subscription.
 func (f *Feed) seen(c *client) time.Time {
@@ -400,8 +415,12 @@ func (f *Feed) DeleteClient(ctx context.Context, name string) error {
 
 // forget deletes c; the caller has its turn.
 func (f *Feed) forget(ctx context.Context, c *client) error {
-	return f.ledger.do(ctx, &request{
+	return f.writer.do(ctx, &request{
+		client: c,
 		change: func(b *Batch) error {
+			if err := c.there(); err != nil {
+				return err
+			}
 			b.Gone = append(b.Gone, c.name)
 			return nil
 		},
@@ -422,7 +441,7 @@ func (f *Feed) saveSeen(ctx context.Context) error {
 		for _, c := range cs {
 			f.seen(c)
 		}
-		if err := f.ledger.do(ctx, seenRequest(cs)); err != nil {
+		if err := f.writer.do(ctx, seenRequest(cs)); err != nil {
 			return err
 		}
 	}
@@ -433,7 +452,7 @@ func (f *Feed) saveSeen(ctx context.Context) error {
 func (f *Feed) saveSeenAtClose() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if f.store.Health() == nil {
+	if f.writer.clientHealth() == nil {
 		_ = f.saveSeen(ctx)
 	}
 }

@@ -19,7 +19,7 @@ func (f *Feed) MaxLooks() int { return cap(f.looks) }
 // Closing tells whether Close has begun to end things.
 func (f *Feed) Closing() bool {
 	select {
-	case <-f.ledger.closing:
+	case <-f.writer.closing:
 		return true
 	default:
 		return false

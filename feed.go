@@ -2,6 +2,7 @@ package killfeed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -23,6 +24,9 @@ type Options struct {
 	MaxWaiting int
 	// Logger is told of what needs an operator's attention; nil discards.
 	Logger *slog.Logger
+	// Ledger is where the nodes that share the log agree; nil when this is the only one. The Feed owns it from then on; Close closes
+	// it before the Store.
+	Ledger Ledger
 	// Wall is the clock for receipt times; nil means time.Now. Ages for retention are measured by elapsed time since
 	// Open, so that a wall clock that jumps removes nothing.
 	Wall func() time.Time
@@ -35,8 +39,9 @@ type Feed struct {
 	log       *slog.Logger
 	clients   registry
 	bells     bells
-	ledger    ledger
+	writer    writer
 	stats     counters
+	seeks     seeks
 	searches  sync.Pool // of *search
 	leaves    leafCache
 	looks     chan struct{} // one for each that looks back at the moment; its cap is how many may
@@ -46,7 +51,7 @@ type Feed struct {
 	openedMono time.Time // with a monotonic reading
 
 	collecting sync.Mutex // held through one collection
-	floor      EventID    // owned by the ledger's goroutine: see hold
+	floor      EventID    // owned by the writer's goroutine: see hold
 }
 
 // counters are written by anybody.
@@ -93,15 +98,25 @@ func Open(store Store, o Options) (*Feed, error) {
 	f.clients.max = o.MaxClients
 	f.clients.byName = map[string]*client{}
 	f.clients.dirtied, f.clients.later = make(chan struct{}, 1), make(chan struct{}, 1)
-	err := store.Clients(func(r ClientRecord) bool {
-		f.clients.byName[r.Client] = loadClient(r)
+	ledger := o.Ledger
+	if ledger == nil {
+		ledger = alone{store}
+	}
+	err := ledger.Load(func(r SharedClient) bool {
+		c := loadClient(r.ClientRecord)
+		c.hold = r.Hold
+		f.clients.byName[r.Client] = c
 		return true
 	})
 	if err != nil {
 		return nil, fmt.Errorf("loading clients: %w", err)
 	}
 	f.bells.start(store.State().Head, o.MaxWaiting)
-	f.ledger.start(store, o.Wall, &f.bells, &f.clients, o.Logger)
+	f.seeks.start(o.Ledger != nil)
+	w := &f.writer
+	w.store, w.ledger, w.shared, w.wall, w.bells, w.clients, w.log = store, ledger, o.Ledger != nil, o.Wall, &f.bells, &f.clients, o.Logger
+	w.adopt = f.adopt
+	w.start()
 	return f, nil
 }
 
@@ -118,7 +133,7 @@ func (f *Feed) Run(ctx context.Context) error {
 		if err := f.saveSeen(ctx); err != nil && ctx.Err() == nil {
 			f.log.Warn("writing down when clients were last seen failed; retried in a minute", "err", err)
 		}
-		if _, err := f.Collect(ctx); err != nil && ctx.Err() == nil {
+		if _, err := f.Collect(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ErrNotLeader) {
 			f.log.Warn("collection failed; retried in a minute", "err", err)
 		}
 	}
@@ -150,12 +165,14 @@ func (f *Feed) Universe() *Universe { return f.bells.universe.Load() }
 func (f *Feed) Close() error {
 	f.saveSeenAtClose()
 	defer f.bells.stop()
-	if f.ledger.stop() {
-		return f.store.Close()
+	if f.writer.stop() {
+		f.seeks.stop()
+		return errors.Join(f.writer.ledger.Close(), f.store.Close())
 	}
 	err := f.store.Close()
-	f.ledger.running.Wait()
-	return err
+	f.writer.running.Wait()
+	f.seeks.stop()
+	return errors.Join(err, f.writer.ledger.Close())
 }
 
 // closable is a Store that may be closed while it is read: the close waits for reads that have begun, and later ones are
@@ -212,6 +229,24 @@ func (c *closable) Checkpoint(source string) (string, error) {
 	return c.Store.Checkpoint(source)
 }
 
+// Past is Store's.
+func (c *closable) Past(after int64, upTo EventID, yield func(PastKillmail) bool) error {
+	if err := c.enter(); err != nil {
+		return err
+	}
+	defer c.mu.RUnlock()
+	return c.Store.Past(after, upTo, yield)
+}
+
+// PastSystems is Store's.
+func (c *closable) PastSystems(yield func(PastSystem) bool) error {
+	if err := c.enter(); err != nil {
+		return err
+	}
+	defer c.mu.RUnlock()
+	return c.Store.PastSystems(yield)
+}
+
 // Close is Store's.
 func (c *closable) Close() error {
 	c.mu.Lock()
@@ -223,15 +258,20 @@ func (c *closable) Close() error {
 // State describes the log.
 func (f *Feed) State() State { return f.store.State() }
 
-// Health is nil, or why inserting does not work at the moment: ErrDiskFull or ErrFailed, wrapped. Reads work regardless.
-func (f *Feed) Health() error { return f.store.Health() }
+// Health is nil, or why inserting does not work at the moment: ErrDiskFull, ErrFailed or ErrUnavailable, wrapped. Reads work
+// regardless, but that those which commit fail too while the ledger is unavailable.
+func (f *Feed) Health() error { return f.writer.health() }
+
+// Leads is nil when this node does what one does for all that share the log: follow sources, post to webhooks, collect. Else it is
+// ErrNotLeader, wrapped.
+func (f *Feed) Leads() error { return f.writer.ledger.Leads() }
 
 // Stats returns the running totals.
 func (f *Feed) Stats() Stats {
-	l := &f.ledger
+	w := &f.writer
 	return Stats{
-		Inserted: l.inserted.Load(), Updates: l.updates.Load(), Duplicates: l.duplicates.Load(),
-		Groups: l.groups.Load(), Grouped: l.grouped.Load(),
+		Inserted: w.inserted.Load(), Updates: w.updates.Load(), Duplicates: w.duplicates.Load(),
+		Groups: w.groups.Load(), Grouped: w.grouped.Load(),
 		Fetches: f.stats.fetches.Load(), Delivered: f.stats.delivered.Load(), Gaps: f.stats.gaps.Load(),
 		Damaged: f.stats.damaged.Load(), Collections: f.stats.collections.Load(), Removed: f.stats.removed.Load(),
 		Clients: f.clients.len(), Waiting: int(f.bells.waiting.Load()),

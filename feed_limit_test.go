@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"killfeed"
+	"killfeed/internal/ledgertest"
 	"killfeed/storetest"
 )
 
@@ -71,6 +72,7 @@ func TestManyEvents(t *testing.T) {
 }
 
 func TestByteBudget(t *testing.T) {
+	ledgertest.Alone(t, "its killmails are no JSON, and are read by nobody")
 	f := start(t, storetest.NewModel(), killfeed.Options{})
 	big := func(bytes int) {
 		k := &killfeed.Killmail{SystemID: A, JSON: make([]byte, bytes), Topics: in(A).Topics}
@@ -129,6 +131,7 @@ func (v vast) Read(ids []killfeed.EventID, yield func(killfeed.Event, error) boo
 
 // A read that passes over very many events ends early, says so, and goes on from there.
 func TestScanBudget(t *testing.T) {
+	ledgertest.Alone(t, "its events are made up when they are read")
 	f := start(t, vast{storetest.NewModel()}, killfeed.Options{})
 	for _, r := range []killfeed.Read{limit(10, in(A)), manual(limit(10, in(A))), wait(time.Hour, in(A))} {
 		client := fmt.Sprint(r.Limit, r.Manual, r.Wait)

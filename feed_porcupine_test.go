@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,9 @@ type call struct {
 	limit   int
 	manual  bool
 	at      int // of commit: on A
+	// from, where there are several nodes, is 1 more than the head that the node had at least: it may read the log as it was then, or at any moment
+	// until it is answered. The client's offsets are as they are all the same.
+	from int
 }
 
 // answer is what it returned: event ids, or for insert the new head, or for commit the offset.
@@ -100,7 +104,14 @@ var linearizable = porcupine.Model{
 	},
 	Init: func() any { return positions{} },
 	Step: func(state, input, output any) (bool, any) {
-		want, next := state.(positions).step(input.(call))
+		p, c := state.(positions), input.(call)
+		want, next := p.step(c)
+		for head := c.from - 1; want != output.(answer) && c.from > 0 && head < p.head; head++ {
+			earlier := p
+			earlier.head = head
+			want, next = earlier.step(c)
+			next.head = p.head
+		}
 		return want == output.(answer), next
 	},
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v: %+v", input, output) },
@@ -132,9 +143,9 @@ func TestLinearizable(t *testing.T) {
 		inserts = 20
 		each    = 10 // calls of each caller
 	)
-	run := func(t *testing.T, store func() killfeed.Store) {
+	run := func(t *testing.T, nodes func() []*feed) {
 		for round := range rounds {
-			history := record(t, yielding{store()}, inserts, each, uint64(round))
+			history := record(t, nodes(), inserts, each, uint64(round))
 			if len(history) >= 150 {
 				t.Fatalf("a history of %d calls is too long to check", len(history))
 			}
@@ -150,15 +161,32 @@ func TestLinearizable(t *testing.T) {
 			}
 		}
 	}
-	t.Run("model", func(t *testing.T) { run(t, func() killfeed.Store { return storetest.NewModel() }) })
-	t.Run("pebble", func(t *testing.T) { run(t, func() killfeed.Store { return pebbles{vfs.NewMem()}.open(t) }) })
+	alone := func(store killfeed.Store) []*feed { return []*feed{start(t, yielding{store}, killfeed.Options{})} }
+	t.Run("model", func(t *testing.T) { run(t, func() []*feed { return alone(storetest.NewModel()) }) })
+	t.Run("pebble", func(t *testing.T) { run(t, func() []*feed { return alone(pebbles{vfs.NewMem()}.open(t)) }) })
+	t.Run("three nodes", func(t *testing.T) {
+		run(t, func() (nodes []*feed) {
+			h := newHub()
+			for range 3 {
+				store := yielding{storetest.NewModel()}
+				nodes = append(nodes, start(t, store, killfeed.Options{Ledger: h.join(store)}))
+			}
+			return nodes
+		})
+	})
 }
 
-// record lets two clients, two callers each, and one source of events loose on a feed.
-func record(t *testing.T, store killfeed.Store, inserts, each int, seed uint64) []porcupine.Operation {
-	f := start(t, store, killfeed.Options{})
+// record lets two clients, two callers each, and one source of events loose on a feed of one node or more. Before a call, its node has what
+// the answers before it told of: so callers do who send the header Killfeed-Head.
+func record(t *testing.T, nodes []*feed, inserts, each int, seed uint64) []porcupine.Operation {
+	f := nodes[0]
 	for _, client := range []string{"one", "two"} {
 		f.is(f.fetch(client, in(A, B)), "nothing") // so that its position is the start of the log
+	}
+	var head atomic.Uint64 // the greatest that anybody was told of
+	tell := func(id uint64) {
+		for old := head.Load(); old < id && !head.CompareAndSwap(old, id); old = head.Load() {
+		}
 	}
 	var (
 		mu      sync.Mutex
@@ -178,6 +206,7 @@ func record(t *testing.T, store killfeed.Store, inserts, each int, seed uint64) 
 		for i := range inserts {
 			do(0, call{what: "insert"}, func() answer {
 				f.insert([]uint32{A, B}[i%2])
+				tell(uint64(i + 1))
 				return answer{ids: [8]int{i + 1}, n: 1}
 			})
 		}
@@ -196,12 +225,24 @@ func record(t *testing.T, store killfeed.Store, inserts, each int, seed uint64) 
 				case 1, 2:
 					c.what, c.limit = "next", 1
 				}
-				do(caller, c, func() (a answer) { return perform(f, c, &told) })
+				f := nodes[rnd.IntN(len(nodes))]
+				if len(nodes) > 1 && c.what != "commit" {
+					c.from = int(head.Load()) + 1
+				}
+				do(caller, c, func() (a answer) {
+					if err := f.Await(t.Context(), killfeed.EventID(head.Load())); err != nil {
+						t.Error(err)
+					}
+					defer func() { tell(uint64(told)) }()
+					return perform(f, c, &told)
+				})
 			}
 		})
 	}
 	running.Wait()
-	f.close()
+	for _, f := range nodes {
+		f.close()
+	}
 	return history
 }
 

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"killfeed"
+	"killfeed/internal/ledgertest"
 	"killfeed/storetest"
 )
 
@@ -255,6 +256,11 @@ type machine struct {
 	store storage
 	timed bool // in fake time, which only this test moves
 	began time.Time
+
+	// With a hub there are several nodes, and each action is one's.
+	hub    *hub
+	stores []*modeled
+	nodes  []*killfeed.Feed
 }
 
 var (
@@ -295,10 +301,40 @@ func (m *machine) ok(what string, err error) {
 }
 
 func (m *machine) open() {
-	feed, err := killfeed.Open(m.store.open(m.t), killfeed.Options{Retention: m.naive.retention})
+	if m.hub != nil {
+		m.openNodes()
+		return
+	}
+	store := m.store.open(m.t)
+	feed, err := killfeed.Open(store, killfeed.Options{Retention: m.naive.retention, Ledger: ledgertest.Ledger(m.t, store)})
 	m.ok("Open", err)
 	m.Feed = feed
 	m.SetUniverse(smallUniverse(m.t))
+}
+
+func (m *machine) openNodes() {
+	m.hub.nodes, m.nodes = nil, nil
+	for _, s := range m.stores {
+		store := s.open(m.t)
+		feed, err := killfeed.Open(store, killfeed.Options{Retention: m.naive.retention, Ledger: m.hub.join(store)})
+		m.ok("Open", err)
+		feed.SetUniverse(smallUniverse(m.t))
+		m.nodes = append(m.nodes, feed)
+	}
+	m.Feed = m.nodes[0]
+}
+
+// elsewhere has an action be another node's, once that knows what the others do. Only the first one leads, and collects.
+func (m *machine) elsewhere(name string, act func(*rapid.T)) func(*rapid.T) {
+	return func(t *rapid.T) {
+		time.Sleep(2 * time.Second) // what is written behind is
+		synctest.Wait()
+		m.Feed = m.nodes[0]
+		if name != "collect" {
+			m.Feed = rapid.SampledFrom(m.nodes).Draw(t, "node")
+		}
+		act(t)
+	}
 }
 
 func (m *machine) insert(*rapid.T) {
@@ -536,6 +572,9 @@ func (m *machine) deleteClient(*rapid.T) {
 func (m *machine) collect(*rapid.T) {
 	before := m.naive.first
 	m.naive.collect(m.now())
+	if m.hub == nil {
+		ledgertest.Leading(m.t, m.Feed)
+	}
 	got, err := m.Collect(context.Background())
 	m.ok("Collect", err)
 	m.same("Collect", fmt.Sprint(got), fmt.Sprintf("{%d %d %d}", m.naive.first-before, m.naive.first, m.naive.head()))
@@ -548,7 +587,7 @@ func (m *machine) sleep(*rapid.T) {
 }
 
 func (m *machine) reopen(*rapid.T) {
-	if m.timed && m.rarely("crash") {
+	if m.timed && m.hub == nil && m.rarely("crash") {
 		// What is written behind is given its 100 ms. Of the rest only the times at which clients were last seen may be lost.
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
@@ -562,8 +601,17 @@ func (m *machine) reopen(*rapid.T) {
 		}
 		return
 	}
-	m.ok("Close", m.Close())
+	m.close()
 	m.open()
+}
+
+func (m *machine) close() {
+	if m.hub == nil {
+		m.ok("Close", m.Close())
+	}
+	for _, f := range m.nodes {
+		m.ok("Close", f.Close())
+	}
 }
 
 // check compares what can be seen without a read.
@@ -591,7 +639,7 @@ func (m *machine) check(*rapid.T) {
 func (m *machine) run() {
 	m.began = m.now()
 	m.open()
-	defer func() { m.Close() }()
+	defer m.close()
 	actions := map[string]func(*rapid.T){
 		"":         m.check,
 		"insert":   m.insert,
@@ -609,6 +657,11 @@ func (m *machine) run() {
 	if m.timed {
 		actions["sleep"] = m.sleep
 	}
+	if m.hub != nil {
+		for name, act := range actions {
+			actions[name] = m.elsewhere(name, act)
+		}
+	}
 	m.Repeat(actions)
 }
 
@@ -623,6 +676,18 @@ func TestFeedLikeNaive(t *testing.T) {
 			}
 			inBubble(t, func() {
 				m := &machine{T: rt, t: t, naive: newNaive(retention), store: newModel(), timed: true}
+				m.run()
+			})
+		})
+	})
+	// On three nodes that share the log.
+	t.Run("nodes", func(t *testing.T) {
+		rapid.Check(t, func(rt *rapid.T) {
+			ages := rapid.SampledFrom([]time.Duration{0, time.Minute + time.Millisecond/2, 3*hour + 1, 7*day + 1})
+			retention := killfeed.Retention{Retain: ages.Draw(rt, "retain"), Max: ages.Draw(rt, "max")}
+			inBubble(t, func() {
+				m := &machine{T: rt, t: t, naive: newNaive(retention), timed: true, hub: newHub(),
+					stores: []*modeled{newModel(), newModel(), newModel()}}
 				m.run()
 			})
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"killfeed"
+	"killfeed/internal/ledgertest"
 	"killfeed/pebblestore"
 	"killfeed/storetest"
 )
@@ -23,6 +24,8 @@ const (
 	A, B, C = 30000142, 30002187, 30000144
 	pilot   = 90000001
 )
+
+func TestMain(m *testing.M) { ledgertest.Main(m) }
 
 // storage is where a store's bytes are: it opens what is there, any number of times, one at a time.
 type storage interface {
@@ -66,6 +69,9 @@ type feed struct {
 // start opens a feed on the store; the test's end closes it.
 func start(t testing.TB, s killfeed.Store, o killfeed.Options) *feed {
 	t.Helper()
+	if o.Ledger == nil {
+		o.Ledger = ledgertest.Ledger(t, s)
+	}
 	f, err := killfeed.Open(s, o)
 	if err != nil {
 		t.Fatal(err)
@@ -217,6 +223,7 @@ func (f *feed) seek(client string, to killfeed.Start, systems ...uint32) string 
 
 func (f *feed) collect() killfeed.Collected {
 	f.Helper()
+	ledgertest.Leading(f, f.Feed)
 	c, err := f.Collect(f.Context())
 	if err != nil {
 		f.Errorf("Collect: %v", err)

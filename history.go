@@ -81,7 +81,7 @@ func (f *Feed) lookBack(ctx context.Context) (done func(), err error) {
 		return nil, fmt.Errorf("%d look back at the log, and for %v none of them was done: %w", cap(f.looks), maxLookWait, ErrBusy)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case <-f.ledger.closing:
+	case <-f.writer.closing:
 		return nil, fmt.Errorf("feed: %w", ErrClosed)
 	}
 }

@@ -72,6 +72,19 @@ func TestImports(t *testing.T) {
 			deps: func(*listed) []string { return append(stores, "killfeed/web", "killfeed/phoenix", "killfeed/sde") },
 		},
 		{
+			name: "tokens are a file and what it allows: the standard library only",
+			of:   func(p *listed) bool { return p.in("killfeed/tokens") },
+			deps: func(p *listed) []string {
+				wrong := []string{"net/http"}
+				for _, d := range p.Deps {
+					if !packages[d].Standard {
+						wrong = append(wrong, d)
+					}
+				}
+				return wrong
+			},
+		},
+		{
 			name: "static data knows nobody who shows it and no store",
 			of:   func(p *listed) bool { return p.in("killfeed/sde") },
 			deps: func(*listed) []string { return append(stores, "killfeed/web", "killfeed/phoenix", "killfeed/names") },
@@ -90,9 +103,21 @@ func TestImports(t *testing.T) {
 			deps: func(*listed) []string { return append(stores, "net/http", "killfeed/web") },
 		},
 		{
-			name: "only the binary names concrete stores; benchmarks measure them",
+			name: "the client library is for other programs, and needs nothing of this one",
+			of:   func(p *listed) bool { return p.in("killfeed/client") },
+			deps: func(p *listed) (wrong []string) {
+				for _, d := range p.Deps {
+					if !packages[d].Standard && d != p.ImportPath {
+						wrong = append(wrong, d)
+					}
+				}
+				return wrong
+			},
+		},
+		{
+			name: "only the binary names concrete stores and ledgers; benchmarks measure them, and tests run on them",
 			of: func(p *listed) bool {
-				return p.in("killfeed") && !p.in("killfeed/cmd") && !p.in("killfeed/bench")
+				return p.in("killfeed") && !p.in("killfeed/cmd") && !p.in("killfeed/bench") && !p.in("killfeed/internal/ledgertest")
 			},
 			imports: func(p *listed) []string { return storesBut(p) },
 		},

@@ -32,7 +32,8 @@ func (f *Feed) Insert(ctx context.Context, systemID uint32, killmail []byte) (In
 	return res[0], nil
 }
 
-// InsertAll stores killmails in one group commit, all or none, with ascending event ids. marks is 0 or MarkBackfill.
+// InsertAll stores killmails in one group commit, all or none, with ascending event ids. marks is 0 or MarkBackfill. (Where several
+// nodes share the log that holds for the first 1,000, and for each 1,000 after them.)
 // Errors are as with Insert.
 func (f *Feed) InsertAll(ctx context.Context, killmails []*Killmail, marks Marks) ([]InsertResult, error) {
 	if len(killmails) == 0 {
@@ -42,15 +43,13 @@ func (f *Feed) InsertAll(ctx context.Context, killmails []*Killmail, marks Marks
 }
 
 // InsertFrom is InsertAll for a source that remembers its place in the log: the checkpoint is stored with the killmails, both
-// or neither. There may be no killmails.
+// or neither. There may be no killmails. Where several nodes share the log, the checkpoint is stored behind the killmails, and only
+// by the node that leads: another one gets ErrNotLeader, and what it brought is stored all the same.
 func (f *Feed) InsertFrom(ctx context.Context, killmails []*Killmail, marks Marks, c Checkpoint) ([]InsertResult, error) {
 	if err := CheckClientName(c.Source); err != nil || len(c.Place) > maxPlace {
 		return nil, invalid("checkpoint", c.Source, "a printable name of 1 to 128 bytes, and a place of at most 64 KiB")
 	}
-	return f.insert(ctx, &request{killmails: killmails, marks: marks, change: func(b *Batch) error {
-		b.Checkpoints = append(b.Checkpoints, c)
-		return nil
-	}})
+	return f.insert(ctx, &request{killmails: killmails, marks: marks, checkpoint: &c})
 }
 
 const maxPlace = 64 << 10
@@ -62,13 +61,13 @@ func (f *Feed) Knows(killmailID int64) (bool, error) {
 }
 
 // Checkpoint returns the place that the named source stored last, empty when it never did.
-func (f *Feed) Checkpoint(source string) (string, error) { return f.store.Checkpoint(source) }
+func (f *Feed) Checkpoint(source string) (string, error) { return f.writer.ledger.Checkpoint(source) }
 
 func (f *Feed) insert(ctx context.Context, r *request) ([]InsertResult, error) {
-	if err := f.store.Health(); err != nil {
+	if err := f.Health(); err != nil {
 		return nil, fmt.Errorf("inserting %d killmails: %w", len(r.killmails), err)
 	}
-	if err := f.ledger.do(ctx, r); err != nil {
+	if err := f.writer.do(ctx, r); err != nil {
 		return nil, err
 	}
 	return r.results, nil

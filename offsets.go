@@ -26,29 +26,30 @@ type move struct {
 	unused bool
 
 	at   EventID // what to returned
+	set  []Topic // those that it sets
 	seen int64
 }
 
 // durably returns when the move is on disk.
 func (m *move) durably(ctx context.Context) error {
-	return m.feed.ledger.do(ctx, &request{change: m.change, apply: func() {
+	return m.feed.writer.do(ctx, &request{client: m.client, change: m.change, apply: func() {
 		m.feed.hold(m.at)
 		m.client.saved = m.seen
 		m.apply()
 	}})
 }
 
-// orInMemory is durably, but on a disk that takes nothing the move is made in memory and written behind, so that reads go on.
-// A crash before there is space again undoes it: then the reader says again where it wants to be, or gets events again.
+// orInMemory is durably, but on a disk that takes nothing, or when the nodes cannot agree, the move is made in memory and written
+// behind, so that reads go on. A crash before that undoes it: then the reader says again where it wants to be, or gets events again.
 func (m *move) orInMemory(ctx context.Context) error {
-	err := m.feed.store.Health()
+	err := m.feed.writer.clientHealth()
 	if err == nil {
 		err = m.durably(ctx)
 	}
-	if !errors.Is(err, ErrDiskFull) && !errors.Is(err, ErrFailed) {
+	if !errors.Is(err, ErrDiskFull) && !errors.Is(err, ErrFailed) && !errors.Is(err, ErrUnavailable) {
 		return err
 	}
-	// Not by the ledger: it may be what hangs on the disk.
+	// Not by the writer: it may be what hangs on the disk.
 	if err := m.resolve(); err != nil {
 		return err
 	}
@@ -58,20 +59,38 @@ func (m *move) orInMemory(ctx context.Context) error {
 }
 
 func (m *move) resolve() (err error) {
-	if err := m.client.room("topics", m.topics); err != nil {
+	c := m.client
+	if err := c.there(); err != nil {
 		return err
+	}
+	if err := c.room("topics", m.topics); err != nil {
+		return err
+	}
+	m.set = m.topics
+	if m.unused { // another node may have set some meanwhile
+		m.set = nil
+		c.mu.Lock()
+		for _, t := range m.topics {
+			if c.offsets[t] == nil {
+				m.set = append(m.set, t)
+			}
+		}
+		c.mu.Unlock()
 	}
 	m.at, err = m.to()
 	return err
 }
 
-// change is what is written. It runs on the ledger's goroutine.
+// change is what is written. It runs on the writer's goroutine.
 func (m *move) change(b *Batch) error {
 	if err := m.resolve(); err != nil {
 		return err
 	}
-	for _, t := range m.topics {
+	for _, t := range m.set {
 		b.Offsets = append(b.Offsets, Offset{Client: m.client.name, Topic: t, At: m.at})
+	}
+	if m.feed.writer.shared && !m.unused {
+		b.Holds = append(b.Holds, HoldChange{Client: m.client.name, Moved: true})
 	}
 	m.seen = m.client.seen.Load()
 	b.Seen = append(b.Seen, m.client.record(m.seen))
@@ -82,10 +101,13 @@ func (m *move) apply() {
 	c := m.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range m.topics {
+	for _, t := range m.set {
 		if !m.unused || c.offsets[t] == nil {
 			c.set(t, offset{at: m.at})
 		}
+	}
+	if !m.unused {
+		c.hold.Moves++
 	}
 }
 
@@ -133,19 +155,23 @@ func (f *Feed) Commit(ctx context.Context, name string, offsets map[Topic]EventI
 // commit is Commit for who has the client's turn. The client's subscriptions may move its offsets on meanwhile, which must not
 // be undone in memory or on disk.
 func (f *Feed) commit(ctx context.Context, c *client, offsets map[Topic]EventID) (map[Topic]EventID, error) {
-	if err := f.store.Health(); err != nil {
+	if err := f.writer.clientHealth(); err != nil {
 		return nil, fmt.Errorf("committing offsets of client %q: %w", c.name, err)
 	}
 	if err := c.room("offsets", slices.Collect(maps.Keys(offsets))); err != nil {
 		return nil, err
 	}
-	now := maps.Clone(offsets) // the ledger's, until it is done
+	now := maps.Clone(offsets) // the writer's, until it is done
 	seen := c.seen.Load()
-	err := f.ledger.do(ctx, &request{
+	err := f.writer.do(ctx, &request{
+		client: c,
 		change: func(b *Batch) error {
+			if err := c.there(); err != nil {
+				return err
+			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			for t, id := range now {
+			for t, id := range offsets {
 				if o := c.offsets[t]; o != nil {
 					id = max(id, o.at)
 				}
@@ -191,7 +217,7 @@ func (f *Feed) Seek(ctx context.Context, name string, to Start, topics []Topic) 
 		return ClientInfo{}, err
 	}
 	defer c.release()
-	if err := f.store.Health(); err != nil {
+	if err := f.writer.clientHealth(); err != nil {
 		return ClientInfo{}, fmt.Errorf("moving client %q: %w", name, err)
 	}
 	if len(topics) == 0 {

@@ -2,6 +2,7 @@ package killfeed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -162,6 +163,29 @@ func (f *Feed) place(c Cursor) (EventID, *Gap) {
 	return c.After, nil
 }
 
+// Await returns when the node's log has the event with that id, which another node may have answered with: so a caller reads what it
+// has written, on whichever node. Errors are the context's cause and ErrClosed.
+func (f *Feed) Await(ctx context.Context, id EventID) error {
+	if EventID(f.bells.through.Load()) >= id {
+		return nil
+	}
+	rung := make(chan struct{}, 1)
+	b := &bell{asleep: true, wake: func() { rung <- struct{}{} }}
+	f.bells.hang(b, []Topic{All()})
+	defer f.bells.take(b)
+	for EventID(f.bells.through.Load()) < id {
+		select {
+		case <-rung:
+			b.sleep()
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for event %d, the head is %d: %w", id, f.store.State().Head, context.Cause(ctx))
+		case <-f.writer.closing:
+			return fmt.Errorf("feed: %w", ErrClosed)
+		}
+	}
+	return nil
+}
+
 // Fetch returns what the named client has not had on the topics, ascending, each event once, and commits it unless
 // Read.Manual. It is the specification's fetch_for_client.
 //
@@ -186,6 +210,9 @@ func (f *Feed) ReadAfter(ctx context.Context, after Cursor, r Read) (Answer, err
 	r.Peek = true
 	topics, err := f.distinct(r.Topics)
 	if err != nil {
+		return Answer{}, err
+	}
+	if err := f.arrive(ctx, after); err != nil {
 		return Answer{}, err
 	}
 	at, gap := f.place(after)
@@ -264,7 +291,7 @@ func (f *Feed) waitFor(ctx context.Context, r Read, topics []Topic, look func() 
 			return ans, nil
 		case <-ctx.Done():
 			return Answer{}, context.Cause(ctx)
-		case <-f.ledger.closing:
+		case <-f.writer.closing:
 			return Answer{}, fmt.Errorf("feed: %w", ErrClosed)
 		}
 	}
@@ -280,11 +307,49 @@ func (f *Feed) counted(ans Answer, err error) (Answer, error) {
 	return ans, err
 }
 
-// look is one fetch of a client: it takes the client's turn, reads, and commits.
+// look is one fetch of a client: it takes the client's turn, reads, and commits. Where another node has changed the client
+// meanwhile it reads again.
 func (f *Feed) look(ctx context.Context, name string, r Read, single bool) (Answer, error) {
 	if r.Peek {
 		return f.peek(name, r, single)
 	}
+	var gap *Gap
+	if r.From != nil {
+		var err error
+		if gap, err = f.moveTo(ctx, name, r); err != nil {
+			return Answer{}, err
+		}
+	}
+	for {
+		ans, err := f.lookOnce(ctx, name, r, single, gap)
+		if errors.Is(err, errMoved) && ctx.Err() == nil {
+			continue
+		}
+		return ans, err
+	}
+}
+
+// moveTo moves the client to the cursor of its own.
+func (f *Feed) moveTo(ctx context.Context, name string, r Read) (*Gap, error) {
+	if err := f.arrive(ctx, *r.From); err != nil {
+		return nil, err
+	}
+	c, err := f.take(ctx, name, true)
+	if err != nil {
+		return nil, err
+	}
+	defer c.release()
+	at, gap := f.place(*r.From)
+	topics, err := f.distinct(r.Topics)
+	if err != nil {
+		return nil, err
+	}
+	m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return at, nil }}
+	return gap, m.orInMemory(ctx)
+}
+
+// lookOnce reads and commits. gap, when set, is told in place of what the search finds.
+func (f *Feed) lookOnce(ctx context.Context, name string, r Read, single bool, gap *Gap) (Answer, error) {
 	c, err := f.take(ctx, name, true)
 	if err != nil {
 		return Answer{}, err
@@ -292,17 +357,12 @@ func (f *Feed) look(ctx context.Context, name string, r Read, single bool) (Answ
 	defer c.release()
 	s := f.newSearch(r, single)
 	defer s.free()
-	if r.From != nil {
-		at, gap := f.place(*r.From)
-		topics, err := f.distinct(r.Topics)
-		if err != nil {
+	s.gap = gap
+	var version uint64
+	if f.writer.shared { // before the offsets are read
+		if version, err = f.ready(ctx, c); err != nil {
 			return Answer{}, err
 		}
-		m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return at, nil }}
-		if err := m.orInMemory(ctx); err != nil {
-			return Answer{}, err
-		}
-		s.gap = gap
 	}
 	if !c.again(s, r.Topics) {
 		topics, err := f.distinct(r.Topics)
@@ -322,6 +382,11 @@ func (f *Feed) look(ctx context.Context, name string, r Read, single bool) (Answ
 	}
 	if ctx.Err() != nil { // nobody is there to take it
 		return Answer{}, context.Cause(ctx)
+	}
+	if f.writer.shared && (len(ans.Events) > 0 || ans.Gap != nil) {
+		if err := s.agree(ctx, c, version); err != nil {
+			return Answer{}, err
+		}
 	}
 	s.commit(c)
 	return ans, nil

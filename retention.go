@@ -54,15 +54,23 @@ type Collected struct {
 }
 
 // Collect removes what Retention lets go, and forgets clients unseen for a year. It returns when it is done; a second call
-// waits for the first.
+// waits for the first. Where several nodes share the log only the one that leads collects; on another it is ErrNotLeader.
 func (f *Feed) Collect(ctx context.Context) (Collected, error) {
 	f.collecting.Lock()
 	defer f.collecting.Unlock()
+	select {
+	case <-f.writer.closing:
+		return Collected{}, fmt.Errorf("feed: %w", ErrClosed)
+	default:
+	}
+	if err := f.writer.ledger.Leads(); err != nil {
+		return Collected{}, fmt.Errorf("collecting: %w", err)
+	}
 	if err := f.forgetOld(ctx); err != nil {
 		return Collected{}, err
 	}
 	// Positions that clients take from here on lower the floor, so that none of them is overtaken.
-	err := f.ledger.do(ctx, &request{alone: func() error { f.floor = math.MaxUint64; return nil }})
+	err := f.writer.do(ctx, &request{alone: func(context.Context) error { f.floor = math.MaxUint64; return nil }})
 	if err != nil {
 		return Collected{}, err
 	}
@@ -72,16 +80,19 @@ func (f *Feed) Collect(ctx context.Context) (Collected, error) {
 	}
 	// What clients committed up to now goes to disk first. After a crash a client would otherwise be told that it lost
 	// what it had read.
-	if err := f.ledger.do(ctx, &request{settle: true}); err != nil {
+	if err := f.writer.do(ctx, &request{settle: true}); err != nil {
 		return Collected{}, err
 	}
 	var removed uint64
 	for more := true; more; {
-		step := func() error {
+		step := func(ctx context.Context) error {
 			first := f.store.State().First
 			through := min(max(hard, min(soft, f.floor)), first+removeStep-1)
 			if more = through >= first; !more {
 				return nil
+			}
+			if err := f.writer.ledger.Remove(ctx, through); err != nil {
+				return fmt.Errorf("having all nodes remove events %d to %d: %w", first, through, err)
 			}
 			if err := f.store.Remove(through); err != nil {
 				return fmt.Errorf("removing events %d to %d: %w", first, through, err)
@@ -89,7 +100,7 @@ func (f *Feed) Collect(ctx context.Context) (Collected, error) {
 			removed += uint64(through - first + 1)
 			return nil
 		}
-		if err := f.ledger.do(ctx, &request{alone: step}); err != nil {
+		if err := f.writer.do(ctx, &request{alone: step}); err != nil {
 			return Collected{}, err
 		}
 	}
@@ -156,7 +167,7 @@ func (f *Feed) unseen(c *client) time.Duration {
 }
 
 // hold keeps a running collection from removing what is above at, where a client just took its position. It runs on the
-// ledger's goroutine.
+// writer's goroutine.
 func (f *Feed) hold(at EventID) { f.floor = min(f.floor, at) }
 
 // forgetOld deletes clients that were not seen for a year.

@@ -101,9 +101,14 @@ func (f *Feed) Subscribe(ctx context.Context, o Subscriber) (*Subscription, Plac
 		return nil, Place{}, err
 	}
 	select {
-	case <-f.ledger.closing:
+	case <-f.writer.closing:
 		return nil, Place{}, fmt.Errorf("feed: %w", ErrClosed)
 	default:
+	}
+	if o.From != nil {
+		if err := f.arrive(ctx, *o.From); err != nil {
+			return nil, Place{}, err
+		}
 	}
 	s := &Subscription{feed: f, read: o.Read, holder: o.Holder}
 	s.read.Topics, s.read.From = nil, nil
@@ -149,6 +154,9 @@ func (s *Subscription) beginClient(ctx context.Context, name string, topics []To
 	}
 	defer c.release()
 	c.endLive(s.holder, fmt.Errorf("client %q: %w", name, ErrReplaced))
+	if err := c.claim(ctx, f, s.holder); err != nil {
+		return Place{}, err
+	}
 	defer c.join()()
 	first, through := f.bells.hang(&s.bell, topics)
 	var (
@@ -292,7 +300,7 @@ func (s *Subscription) pending(q *search) error {
 // that, which a subscription that fell asleep without having asked would not notice.
 func (s *Subscription) over() error {
 	select {
-	case <-s.feed.ledger.closing:
+	case <-s.feed.writer.closing:
 		return fmt.Errorf("feed: %w", ErrClosed)
 	default:
 		return s.ended

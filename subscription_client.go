@@ -51,7 +51,7 @@ func (s *Subscription) settle(topics []int32, when due) {
 	dirty := make([]Topic, 0, len(topics))
 	c.mu.Lock()
 	b.mu.Lock()
-	if s.ended == nil && !c.gone { // else another one may have moved back, and must not be pulled forward
+	if s.ended == nil && !c.gone && !c.sought { // else another one may have moved back, and must not be pulled forward
 		for _, i := range topics {
 			t := b.hung[i].rope.topic
 			if o := c.offsets[t]; o != nil && s.got[i] > o.at {
@@ -92,7 +92,7 @@ func (s *Subscription) Commit(ctx context.Context, id EventID) error {
 		return err
 	}
 	// Nothing of it came by here, or it was committed; but what is automatic is written later.
-	if err := s.feed.ledger.do(ctx, &request{settle: true}); err != nil {
+	if err := s.feed.writer.do(ctx, &request{settle: true}); err != nil {
 		return err
 	}
 	s.feed.countPassed(c)

@@ -90,7 +90,7 @@ func (s *Subscription) passAll(atEnd bool, when due) {
 // movePassed moves offsets for what s passed over, as far as its siblings let it, and returns where it did. Between the look at s and
 // this nothing can have moved back: that takes the client's turn and reading. The caller holds mu.
 func (c *client) movePassed(s *Subscription, all []passing) (dirty []Topic) {
-	if len(all) == 0 || c.joining || c.gone {
+	if len(all) == 0 || c.joining || c.gone || c.sought {
 		return nil
 	}
 	if len(c.live) > 1 {

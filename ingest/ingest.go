@@ -52,6 +52,8 @@ const (
 	Stopped State = "stopped"
 	// Paused: an operator has it do nothing.
 	Paused State = "paused"
+	// StandingBy: another node follows it for all. Detail says which.
+	StandingBy State = "standing by"
 )
 
 // Status tells how a source stands.
@@ -330,7 +332,7 @@ func (in *Intake) Status() Status {
 	st := in.status
 	now := time.Now().UTC()
 	switch {
-	case st.State == Stopped, st.State == Paused:
+	case st.State == Stopped, st.State == Paused, st.State == StandingBy:
 	case !in.trouble.IsZero() && now.Sub(in.trouble) > maxTrouble:
 		st.Degraded = &Degraded{in.trouble, "its upstream does not answer as it should: " + st.LastError}
 	case !in.quiet && now.Sub(in.loud) > maxSilence && !downtime(now):
