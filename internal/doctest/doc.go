@@ -1,5 +1,5 @@
-// Package doctest keeps the documents true: README.md, CONTRIBUTING.md, CHANGELOG.md, and all of doc/ and docs/. It holds
-// tests only.
+// Package doctest keeps the documents true: README.md, CONTRIBUTING.md, CHANGELOG.md, all of doc/ and docs/, and
+// what is in clients/. It holds tests only.
 //
 // # What it guarantees
 //
@@ -44,6 +44,7 @@
 //	(the server restarts, and has killmail 900000015 in Jita before anybody is back)
 //
 // The example "go run ./cmd/killfeed serve" is the document's own server. In the others 127.0.0.1:4004 becomes that server's
-// real address, and "go run ./cmd/killfeed" the built binary. The working directory is
-// an empty one with the server's killfeed-data and a made-up day archive, killmails-2026-11-22.tar.bz2.
+// real address, and "go run ./cmd/killfeed" the built binary. The working directory, but of programs in Go, is an empty one
+// with the server's killfeed-data and a made-up day archive, killmails-2026-11-22.tar.bz2. The packages of clients/ can be
+// imported, and in Go those of the module.
 package doctest

@@ -84,17 +84,23 @@ var (
 // command returns the command that runs the block, which was written to the file; nil when the document's shell does. missing
 // says what is not installed here.
 func (b *block) command(file string) (command []string, missing string) {
+	module, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err.Error()
+	}
 	switch b.lang {
 	case "python":
 		return []string{"python3", file}, need("python3")
 	case "js":
 		var packages []string
 		for _, m := range importForm.FindAllStringSubmatch(b.text, -1) {
-			packages = append(packages, m[1])
+			if m[1] != ownPackage {
+				packages = append(packages, m[1])
+			}
 		}
 		return []string{"node", file}, needNode(packages...)
 	case "go":
-		return []string{"go", "run", file}, need("go")
+		return []string{"go", "-C", module, "run", file}, need("go") // where this project's own packages are found
 	case "html":
 		chromium, missing := browser()
 		if missing == "" {
@@ -117,6 +123,9 @@ func (b *block) command(file string) (command []string, missing string) {
 
 // npmPackages is where the packages are that the examples in JavaScript import.
 const npmPackages = "../interop/node_modules"
+
+// ownPackage is the name of the one in clients/typescript.
+const ownPackage = "killfeed"
 
 // need says which of the commands is missing, in words for absent.
 func need(commands ...string) (missing string) {

@@ -18,7 +18,7 @@ const root = "../.."
 func documents(t *testing.T) []string {
 	t.Helper()
 	var docs []string
-	for _, pattern := range []string{"*.md", "doc/*.md", "docs/*.md"} {
+	for _, pattern := range []string{"*.md", "doc/*.md", "docs/*.md", "clients/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -27,7 +27,7 @@ func documents(t *testing.T) []string {
 			docs = append(docs, filepath.ToSlash(strings.TrimPrefix(path, filepath.FromSlash(root+"/"))))
 		}
 	}
-	for _, must := range []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "doc/killfeed_example.md"} {
+	for _, must := range []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "doc/killfeed_example.md", "clients/python/README.md"} {
 		if !slices.Contains(docs, must) {
 			t.Errorf("there is no %s", must)
 		}

@@ -36,19 +36,41 @@ func newStage(t *testing.T, bin string) *stage {
 	t.Helper()
 	s := &stage{bin: bin, dir: t.TempDir()}
 	dayArchive(t, filepath.Join(s.dir, "killmails-2026-11-22.tar.bz2"))
-	packages, err := filepath.Abs(npmPackages)
-	if err == nil {
-		err = os.Symlink(packages, filepath.Join(s.dir, "node_modules")) // where Node.js looks for them, be they there or not
-	}
+	linkPackages(t, filepath.Join(s.dir, "node_modules")) // where Node.js looks for them
+	python, err := filepath.Abs(filepath.Join(root, "clients/python/src"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.addr, err = s.serve(t, "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	s.env = environment(s.dir, bin, "KILLFEED_SERVER=http://"+s.addr)
+	s.env = environment(s.dir, bin, "KILLFEED_SERVER=http://"+s.addr, "PYTHONPATH="+python)
 	s.shell, s.stdin = start(t, s.dir, s.env, false, "bash", "--noprofile", "--norc", "-eo", "pipefail")
 	return s
+}
+
+// linkPackages makes a directory of the npm packages that are installed, and this project's own.
+func linkPackages(t *testing.T, dir string) {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(npmPackages, "*"))
+	if err == nil {
+		err = os.Mkdir(dir, 0o777)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	links := map[string]string{ownPackage: filepath.Join(root, "clients/typescript")}
+	for _, path := range found {
+		links[filepath.Base(path)] = path
+	}
+	for name, path := range links {
+		if path, err = filepath.Abs(path); err == nil {
+			err = os.Symlink(path, filepath.Join(dir, name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // serve starts the server and returns its address.

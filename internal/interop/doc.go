@@ -1,4 +1,5 @@
-// Package interop drives the live edges of the real binary with clients that others wrote. It holds tests only.
+// Package interop drives the live edges of the real binary with clients that others wrote, and with this project's own. It holds
+// tests only.
 //
 // # What it guarantees
 //
@@ -13,10 +14,13 @@
 // the same readings, the same pauses. Where a protocol keeps a place they get everything once through a restart; where it
 // keeps none, everything while they are connected.
 //
+// This project's own clients, in ../../clients and ../../client, do all four what their documents say, through kills and restarts:
+// a program for each, in js/, py/ and reader/, tells in the same lines what its client gives.
+//
 // # What it needs
 //
-// Node.js 20 or newer with what package-lock.json names (npm ci), Python 3.8 or newer with nothing but its own library,
-// Chromium, nginx and curl. Without one of them its tests are skipped; with CI=true they fail instead. ./scripts/test installs
+// Node.js 20 or newer with what package-lock.json names (npm ci), Python 3.8 or newer, for the own client 3.11,
+// with nothing but its own library, Chromium, nginx and curl. Without one of them its tests are skipped; with CI=true they fail instead. ./scripts/test installs
 // what is missing where it may. Servers listen on loopback.
 //
 // Two flags, behind -args: -long leaves connections quiet for three minutes, so that a minute's limit on silence, the
