@@ -82,6 +82,9 @@ func (a *API) showClient(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if err := a.mayUseOwn(x.token, name); err != nil { // looking at the server's own harms nobody
+		return err
+	}
 	info, err := a.feed.Client(name)
 	if err != nil {
 		return unknownClient(name, err)
@@ -104,6 +107,9 @@ func (a *API) deleteClient(x *exchange) error {
 // seek moves a client, also backwards.
 func (a *API) seek(x *exchange) error {
 	name, err := clientOf(x)
+	if err == nil {
+		err = x.mayUse(name)
+	}
 	if err != nil {
 		return err
 	}
@@ -165,6 +171,9 @@ func (a *API) commit(x *exchange) error {
 	client, on := x.client(), x.params.topics
 	if err == nil {
 		err = killfeed.CheckClientName(client)
+	}
+	if err == nil {
+		err = x.mayUse(client)
 	}
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"killfeed/phoenix"
+	"killfeed/tokens"
 	"killfeed/web/live"
 	"killfeed/web/socket"
 )
@@ -43,7 +44,7 @@ func (a *API) socket(x *exchange) error {
 		p.Parameter = "Upgrade"
 		return p
 	}
-	lease, err := a.enter()
+	lease, err := a.enter(x.r)
 	if err != nil {
 		return err
 	}
@@ -57,8 +58,13 @@ func (a *API) socket(x *exchange) error {
 	a.connections.began("websocket")
 	t := a.newTalk(how, conn.Wake)
 	conn.Serve(&socketHandler{talk: t})
-	a.welcome(t, func() { conn.Close(&socket.CloseError{Code: socket.Policy, Reason: "the token is not good any more"}) })
+	a.welcome(t.visit, func() { conn.Close(tokenOver()) })
 	return nil
+}
+
+// tokenOver closes a connection whose token is good no more.
+func tokenOver() *socket.CloseError {
+	return &socket.CloseError{Code: socket.Policy, Reason: "the token is not good any more"}
 }
 
 // notSocket answers other methods than those of a socket, as Phoenix does.
@@ -72,13 +78,14 @@ const phoenixProtocol = "phoenix"
 // admission is how a client of Phoenix was let in.
 type admission struct {
 	version phoenix.Version
-	token   *token // that it showed; nil: it showed none
+	token   *tokens.Token // that it showed; nil: it showed none
 }
 
 // errNotAdmitted is told by each transport in its own way, and without a reason.
 var errNotAdmitted = errors.New("not admitted")
 
-// admit decides who may talk Phoenix, before there is a connection. The error is errNotAdmitted, or about the query.
+// admit decides who may talk Phoenix, before there is a connection. The error is errNotAdmitted, about the query, or that the token
+// is used too often.
 func (a *API) admit(r *http.Request) (how admission, err error) {
 	vsn := ""
 	err = eachPair(r.URL.RawQuery, func(name, value string) error {
@@ -93,11 +100,24 @@ func (a *API) admit(r *http.Request) (how admission, err error) {
 	if how.version, err = phoenix.ParseVersion(vsn); err != nil || !a.allowsOrigin(r) {
 		return how, errNotAdmitted
 	}
+	now := time.Now()
 	if text, sent := socketToken(r); sent {
-		how.token = a.token.Load()
-		if !how.token.is(text) {
+		k := a.keys.Load()
+		if how.token = k.find(text, now); how.token == nil {
+			a.refusals.WithLabelValues(refusedWrong).Inc()
 			return how, errNotAdmitted
 		}
+		if wait, ok := k.spend(how.token, now); !ok {
+			p := a.turnAway(refusedRate, http.StatusTooManyRequests, "the token that was sent is used too often")
+			p.retryAfter = seconds(wait)
+			return how, p
+		}
+	} else {
+		how.token = a.bearerOf(r) // it was counted, as with all requests
+	}
+	if needs := a.needs(open); needs != 0 && (how.token == nil || !how.token.Scopes.Has(needs)) {
+		a.refusals.WithLabelValues(refusedNone).Inc()
+		return how, errNotAdmitted
 	}
 	return how, nil
 }
@@ -215,7 +235,7 @@ func newConnections() *connections {
 		c.open.WithLabelValues(transport)
 		c.closed.WithLabelValues(transport, usual)
 	}
-	for _, reason := range []string{live.Full, live.TooFast, live.Draining} {
+	for _, reason := range []string{live.Full, live.Crowded, live.TooFast, live.Draining} {
 		c.refused.WithLabelValues(reason)
 	}
 	return c

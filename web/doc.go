@@ -25,7 +25,8 @@
 //
 // # How
 //
-// API.ServeHTTP finds an endpoint in a table of its own (method, path, scope, handler); handlers return an error, and
+// API.ServeHTTP finds an endpoint in a table of its own (method, path, scope, handler). Whether the caller may go on to it, by
+// address and by token, is decided before anything but the request's head is read (door.go). Handlers return an error, and
 // problemOf alone decides how an error is answered. A poll that finds nothing is the commonest call by far, so nothing on
 // its way allocates what it need not: parameters are read straight from the query into a reused struct, header values are
 // shared, metrics are resolved beforehand, and compression is not on the path of who does not ask for it.

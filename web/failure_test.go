@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"killfeed"
+	"killfeed/internal/ledgertest"
 	"killfeed/storetest"
 )
 
@@ -14,6 +15,7 @@ const oneKillmail = `{"system_id":30000142,"killmail":{"a":1}}`
 
 // TestFullDisk: inserts are refused, with when to try again; reads go on; it passes by itself.
 func TestFullDisk(t *testing.T) {
+	ledgertest.Alone(t, "what one node's disk does decides nothing there")
 	s := newServer(t)
 	s.insert(jita)
 	s.disk.Sicken(fmt.Errorf("/srv/secret/000042.log: %w", killfeed.ErrDiskFull))
@@ -79,6 +81,7 @@ func TestFailedDisk(t *testing.T) {
 
 // TestUnknownOutcome: a write that failed may be stored all the same, and the caller is told what that means.
 func TestUnknownOutcome(t *testing.T) {
+	ledgertest.Alone(t, "what one node's disk does decides nothing there")
 	s := newServer(t)
 	for _, fault := range []storetest.Fault{{}, {Stored: true}} {
 		s.disk.FailCommits(fault)

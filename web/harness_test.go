@@ -20,6 +20,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"killfeed"
+	"killfeed/internal/ledgertest"
 	"killfeed/storetest"
 	"killfeed/web"
 )
@@ -31,6 +32,8 @@ const (
 	perimet = 30000144
 	hek     = 30002053
 )
+
+func TestMain(m *testing.M) { ledgertest.Main(m) }
 
 // server is an API over a log in memory whose disk can be made to fail. Every answer that it gives is held to openapi.json.
 type server struct {
@@ -59,10 +62,12 @@ func newServer(t testing.TB, options ...func(*serverOptions)) *server {
 	for _, option := range options {
 		option(&o)
 	}
+	o.feed.Ledger = ledgertest.Ledger(t, s.disk)
 	var err error
 	if s.feed, err = killfeed.Open(s.disk, o.feed); err != nil {
 		t.Fatal(err)
 	}
+	ledgertest.Leading(t, s.feed)
 	s.close = sync.OnceFunc(func() {
 		if err := s.feed.Close(); err != nil {
 			t.Errorf("closing the feed: %v", err)

@@ -106,7 +106,7 @@ func (p *polls) find(token string) *pollSession {
 func (a *API) longpoll(x *exchange) error {
 	how, err := a.admit(x.r)
 	if err != nil {
-		return x.poll(pollRefused, "", nil)
+		return a.pollRefusal(x, err)
 	}
 	token := pollToken(x.r)
 	if s := a.polls.find(token); s != nil {
@@ -118,7 +118,7 @@ func (a *API) longpoll(x *exchange) error {
 	case ok:
 		return x.poll(pollGone, newPollToken(tokenDoomed), messages{})
 	}
-	lease, err := a.enter()
+	lease, err := a.enter(x.r)
 	if err != nil {
 		return a.pollLater(x, err)
 	}
@@ -133,8 +133,16 @@ func (a *API) longpoll(x *exchange) error {
 	a.polls.mu.Unlock()
 	a.connections.began("longpoll")
 	lease.Is(s)
-	a.welcome(s.talk, s.refuse)
+	a.welcome(s.talk.visit, s.refuse)
 	return x.poll(pollGone, s.token, messages{})
+}
+
+// pollRefusal answers who is not admitted.
+func (a *API) pollRefusal(x *exchange, err error) error {
+	if p := problemOf(err); p.Status == http.StatusTooManyRequests {
+		return a.pollLater(x, p)
+	}
+	return x.poll(pollRefused, "", nil)
 }
 
 // pollLaterBody has a client begin a new session after a pause.
@@ -303,7 +311,7 @@ func (s *pollSession) gone(x *exchange) error {
 // longpollSend is POST: messages of the client, each a line of NDJSON, or one that is the body.
 func (a *API) longpollSend(x *exchange) error {
 	if _, err := a.admit(x.r); err != nil {
-		return x.poll(pollRefused, "", nil)
+		return a.pollRefusal(x, err)
 	}
 	s := a.polls.find(pollToken(x.r))
 	if s == nil {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,7 @@ func newMetrics(feed *killfeed.Feed, c Config) (*metrics, error) {
 	}
 	registry := prometheus.NewRegistry()
 	all := append([]prometheus.Collector{
-		collectors.NewGoCollector(),
+		runtimeMetrics{collectors.NewGoCollector()},
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newFeedCollector(feed),
 		m.requests, m.seconds,
@@ -51,6 +52,34 @@ func newMetrics(feed *killfeed.Feed, c Config) (*metrics, error) {
 	}
 	m.handler = promhttp.HandlerFor(registry, options)
 	return m, nil
+}
+
+// runtimeMetrics are those of the Go runtime without go_info, which tells whoever asks which release of Go this was built with, and
+// with that which faults of it are known.
+type runtimeMetrics struct{ all prometheus.Collector }
+
+// Describe implements prometheus.Collector.
+func (c runtimeMetrics) Describe(to chan<- *prometheus.Desc) { passOn(to, c.all.Describe, isGoInfo) }
+
+// Collect implements prometheus.Collector.
+func (c runtimeMetrics) Collect(to chan<- prometheus.Metric) {
+	passOn(to, c.all.Collect, func(m prometheus.Metric) bool { return isGoInfo(m.Desc()) })
+}
+
+func isGoInfo(d *prometheus.Desc) bool { return strings.Contains(d.String(), `"go_info"`) }
+
+// passOn passes on what a collector sends, but for what is not wanted.
+func passOn[T any](to chan<- T, collect func(chan<- T), unwanted func(T) bool) {
+	all := make(chan T)
+	go func() { // ends with what it sends, which is waited for here
+		defer close(all)
+		collect(all)
+	}()
+	for one := range all {
+		if !unwanted(one) {
+			to <- one
+		}
+	}
 }
 
 // instruments count one route. Series are looked up once for each status, then found without a lock: the vectors' own look-up

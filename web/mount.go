@@ -31,6 +31,8 @@ type Route struct {
 	// Admin: the admin token is needed; without it the request is refused before Serve is called. Other sites' pages are not
 	// invited.
 	Admin bool
+	// Public: no token is needed, even where reading needs one. Without both it is reading.
+	Public bool
 	// Serve answers. What it answers is its own, errors too; Cache-Control is no-store and Access-Control-Allow-Origin is *
 	// unless it says otherwise.
 	Serve http.HandlerFunc
@@ -43,12 +45,15 @@ func (a *API) Mount(routes ...Route) error {
 			return fmt.Errorf("web: the route %s %q is not complete", r.Method, r.Path)
 		}
 		scope := open
-		if r.Admin {
+		switch {
+		case r.Admin:
 			scope = admin
+		case r.Public:
+			scope = public
 		}
 		a.mounted = append(a.mounted, &endpoint{
 			method: r.Method, path: r.Path, scope: scope, plainly: r.Plainly, when: r.When, slash: true, handle: func(x *exchange) error {
-				w := &countedWriter{ResponseWriter: x.w}
+				w := &countedWriter{ResponseWriter: x.w, private: x.private && scope == open}
 				x.waits = r.Plainly
 				r.Serve(w, x.r)
 				x.status = w.status
@@ -56,7 +61,7 @@ func (a *API) Mount(routes ...Route) error {
 			},
 		})
 	}
-	a.routes = newRoutes(append(slices.Clone(a.mounted), a.endpoints()...), a.instruments)
+	a.routes = newRoutes(append(slices.Clone(a.mounted), a.endpoints()...), a.instruments, a.invited())
 	if len(a.routes.taken) > 0 {
 		return fmt.Errorf("web: %s is there already", strings.Join(a.routes.taken, ", "))
 	}
@@ -67,12 +72,15 @@ func (a *API) Mount(routes ...Route) error {
 type countedWriter struct {
 	http.ResponseWriter
 	status int
+	// private: not everybody may read the answer, so caches on the way may not keep it, whatever the dialect says.
+	private bool
 }
 
 // WriteHeader is http.ResponseWriter's.
 func (w *countedWriter) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
 		w.status = status
+		w.keepPrivate()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -81,8 +89,15 @@ func (w *countedWriter) WriteHeader(status int) {
 func (w *countedWriter) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
+		w.keepPrivate()
 	}
 	return w.ResponseWriter.Write(b)
+}
+
+func (w *countedWriter) keepPrivate() {
+	if h := w.Header(); w.private && strings.Contains(h.Get("Cache-Control"), "public") {
+		h.Set("Cache-Control", strings.Replace(h.Get("Cache-Control"), "public", "private", 1))
+	}
 }
 
 // Unwrap is for http.ResponseController.
@@ -103,7 +118,7 @@ func (a *API) OpenSocket(w http.ResponseWriter, r *http.Request, name string, ca
 		http.Error(w, "this is a WebSocket: a GET over HTTP/1.1 with Connection: Upgrade and Upgrade: websocket is wanted", http.StatusBadRequest)
 		return
 	}
-	lease, err := a.enter()
+	lease, err := a.enter(r)
 	if err != nil {
 		a.Refuse(w, err)
 		return
@@ -116,20 +131,29 @@ func (a *API) OpenSocket(w http.ResponseWriter, r *http.Request, name string, ca
 	if c, ok := w.(*countedWriter); ok {
 		c.Switched()
 	}
+	a.serveMounted(r, conn, name, carry)
+}
+
+// serveMounted begins a dialect's connection.
+func (a *API) serveMounted(r *http.Request, conn *socket.Conn, name string, carry func(conn *socket.Conn) socket.Handler) {
 	a.connections.began(name)
-	conn.Serve(&mountedSocket{Handler: carry(conn), api: a, name: name})
+	v := newVisit(a.bearerOf(r))
+	conn.Serve(&mountedSocket{Handler: carry(conn), api: a, name: name, visit: v})
+	a.welcome(v, func() { conn.Close(tokenOver()) })
 }
 
 // mountedSocket counts a dialect's connection.
 type mountedSocket struct {
 	socket.Handler
-	api  *API
-	name string
+	api   *API
+	name  string
+	visit *visit
 }
 
 // Ended is socket.Handler's.
 func (h *mountedSocket) Ended(code int) {
 	h.Handler.Ended(code)
+	h.api.leave(h.visit)
 	h.api.connections.ended(h.name, code)
 }
 
@@ -140,7 +164,7 @@ func (a *API) OpenStream(w http.ResponseWriter, r *http.Request, name string, he
 		http.Error(w, "this stream is served over HTTP/1.1", http.StatusHTTPVersionNotSupported)
 		return
 	}
-	lease, err := a.enter()
+	lease, err := a.enter(r)
 	if err != nil {
 		a.Refuse(w, err)
 		return
@@ -155,8 +179,7 @@ func (a *API) OpenStream(w http.ResponseWriter, r *http.Request, name string, he
 	if c, ok := w.(*countedWriter); ok {
 		c.status = http.StatusOK
 	}
-	a.connections.began(name)
-	conn.Serve(&mountedSocket{Handler: carry(conn), api: a, name: name})
+	a.serveMounted(r, conn, name, carry)
 }
 
 // Refuse answers an error as the API does, for errors that a dialect has no form for.

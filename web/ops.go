@@ -84,6 +84,8 @@ func (a *API) readiness() readiness {
 		return readiness{Status: "ready"}
 	case errors.Is(err, killfeed.ErrDiskFull):
 		return readiness{"degraded", reasonFull}
+	case errors.Is(err, killfeed.ErrUnavailable):
+		return readiness{"degraded", reasonAlone}
 	default:
 		return readiness{"failed", reasonFailed}
 	}
@@ -138,6 +140,7 @@ func (a *API) status(x *exchange) error {
 		Sources   any       `json:"sources,omitempty"`
 		Names     any       `json:"names,omitempty"`
 		Webhooks  any       `json:"webhooks,omitempty"`
+		Cluster   any       `json:"cluster,omitempty"`
 	}{
 		Version: a.config.Version,
 		Started: a.started.UTC().Format(timeLayout),
@@ -162,6 +165,9 @@ func (a *API) status(x *exchange) error {
 	}
 	if a.config.Webhooks != nil {
 		answer.Webhooks = a.config.Webhooks()
+	}
+	if a.config.Cluster != nil {
+		answer.Cluster = a.config.Cluster()
 	}
 	if !st.LastReceived.IsZero() {
 		answer.Log.LastReceived = st.LastReceived.UTC().Format(timeLayout)

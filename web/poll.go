@@ -32,6 +32,9 @@ func (x *exchange) readRequest(f form) (r killfeed.Read, s shape, err error) {
 		if err := killfeed.CheckClientName(p.value[paramClient]); err != nil {
 			return r, s, err
 		}
+		if err := x.mayUse(p.value[paramClient]); err != nil {
+			return r, s, err
+		}
 	case f == formNext:
 		return r, s, killfeed.Invalid("client_id", "", "a name of your choice, under which the server keeps your "+
 			"position, 1 to 128 bytes of printable UTF-8; to keep it yourself, use /api/killfeed?after=<cursor>&limit=1")
@@ -131,6 +134,9 @@ func (x *exchange) cacheable() {
 	}
 	h := x.w.Header()
 	h["Cache-Control"] = valueBriefly
+	if x.private {
+		h["Cache-Control"] = valuePrivately
+	}
 	if h["Vary"] == nil { // compression sets it by itself
 		h["Vary"] = valueEncoding
 	}

@@ -70,6 +70,15 @@ func problemOf(err error) *problem {
 	case errors.Is(err, killfeed.ErrDiskFull):
 		p = refuse(http.StatusInsufficientStorage, "the server's disk is full, so nothing new is stored; reading goes on")
 		p.retryAfter = 30
+	case errors.Is(err, killfeed.ErrBehind):
+		p = refuse(http.StatusServiceUnavailable, "this node is behind the others, and does not have yet what the cursor has passed: try again "+
+			"in a moment, or another node")
+		p.retryAfter = 2
+	case errors.Is(err, killfeed.ErrUnavailable):
+		p = refuse(http.StatusServiceUnavailable, "%s", reasonAlone)
+		p.retryAfter = 2
+	case errors.Is(err, killfeed.ErrNotLeader):
+		p = refuse(http.StatusConflict, "another node of this cluster does that for all: ask there; killfeed cluster status names it")
 	case errors.Is(err, killfeed.ErrFailed):
 		p = refuse(http.StatusServiceUnavailable, "%s", reasonFailed)
 	case errors.Is(err, killfeed.ErrClosed):
@@ -91,7 +100,10 @@ func problemOf(err error) *problem {
 // Reasons for a feed's poor health, for callers.
 const (
 	reasonFull   = "the disk is full: inserts are refused until there is space, reads go on"
-	reasonFailed = "a write to the disk failed, so nothing is stored any more until the server is restarted; reads go on"
+	reasonFailed = "a write to the disk failed, or this node's log differs from the others', so it stores nothing any more until " +
+		"it is restarted; reads go on"
+	reasonAlone = "too few servers of the cluster can be reached, so nothing is stored or committed until they are back; reads that " +
+		"commit nothing, and live streams, go on"
 )
 
 // fail answers with an error. A caller who left gets nothing.
@@ -118,6 +130,9 @@ func (p *problem) send(x *exchange) {
 	h["Cache-Control"] = valueNoStore // a handler may have set another one before it failed
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="killfeed"`)
 	}
 	body, err := marshal(p)
 	if err != nil { // not reached: all of a problem can be written as JSON

@@ -7,18 +7,6 @@ import (
 	"strings"
 )
 
-// scope says who may call an endpoint.
-type scope uint8
-
-const (
-	// open: everybody, also from another site's pages.
-	open scope = iota
-	// plain: everybody, but other sites' pages are not invited. Only OPTIONS of what needs a token is so.
-	plain
-	// admin: who has the admin token.
-	admin
-)
-
 // endpoint is one thing that can be done.
 type endpoint struct {
 	// method is "*" for all that have no row.
@@ -34,6 +22,8 @@ type endpoint struct {
 	when func(*http.Request) bool
 	// slash: the path with a slash behind it is the same.
 	slash bool
+	// turnAway answers who was not let in; nil: a problem document does.
+	turnAway func(*exchange, error) error
 
 	metrics *instruments
 	next    *endpoint // what has the request when when says no
@@ -50,19 +40,19 @@ func (a *API) endpoints() []*endpoint {
 		{method: "HEAD", path: "/api/killfeed/next", scope: open, handle: a.next},
 		{method: "POST", path: "/api/killfeed/next", scope: open, handle: a.next},
 		{method: "GET", path: "/api/killfeed/stream", scope: open, handle: a.serveStream, plainly: true},
-		{method: "GET", path: "/socket/websocket", scope: open, handle: a.socket, plainly: true},
-		{method: "*", path: "/socket/websocket", scope: open, handle: a.notSocket},
-		{method: "GET", path: "/socket/longpoll", scope: open, handle: a.longpoll, plainly: true},
-		{method: "POST", path: "/socket/longpoll", scope: open, handle: a.longpollSend},
-		{method: "OPTIONS", path: "/socket/longpoll", scope: open, handle: a.longpollOptions},
-		{method: "*", path: "/socket/longpoll", scope: open, handle: a.notSocket},
+		{method: "GET", path: "/socket/websocket", scope: public, handle: a.socket, plainly: true},
+		{method: "*", path: "/socket/websocket", scope: public, handle: a.notSocket},
+		{method: "GET", path: "/socket/longpoll", scope: public, handle: a.longpoll, plainly: true, turnAway: a.pollRefusal},
+		{method: "POST", path: "/socket/longpoll", scope: public, handle: a.longpollSend, turnAway: a.pollRefusal},
+		{method: "OPTIONS", path: "/socket/longpoll", scope: public, handle: a.longpollOptions, turnAway: a.pollRefusal},
+		{method: "*", path: "/socket/longpoll", scope: public, handle: a.notSocket},
 		{method: "POST", path: "/api/killfeed/commit", scope: open, handle: a.commit},
 		{method: "GET", path: "/api/clients", scope: admin, handle: a.listClients},
 		{method: "GET", path: "/api/clients/{id}", scope: open, handle: a.showClient},
 		{method: "DELETE", path: "/api/clients/{id}", scope: admin, handle: a.deleteClient},
 		{method: "POST", path: "/api/clients/{id}/seek", scope: open, handle: a.seek},
 		{method: "GET", path: "/api/killmails", scope: open, handle: a.lookBack},
-		{method: "POST", path: "/api/killmails", scope: admin, handle: a.insert},
+		{method: "POST", path: "/api/killmails", scope: publish, handle: a.insert},
 		{method: "GET", path: "/api/killmails/{id}", scope: open, handle: a.showKillmail},
 		{method: "GET", path: "/api/systems/counts", scope: open, handle: a.counts}, // before the systems: none is called so
 		{method: "GET", path: "/api/systems/{id}", scope: open, handle: a.showSystem},
@@ -74,9 +64,9 @@ func (a *API) endpoints() []*endpoint {
 		{method: "POST", path: "/api/sources/{id}/resume", scope: admin, handle: a.pauseSource(false)},
 		{method: "GET", path: "/api/warnings", scope: admin, handle: a.warnings},
 		{method: "GET", path: "/api/status", scope: open, handle: a.status},
-		{method: "GET", path: "/api/openapi.json", scope: open, handle: a.openapi},
-		{method: "GET", path: "/livez", scope: open, handle: a.livez},
-		{method: "GET", path: "/readyz", scope: open, handle: a.readyz},
+		{method: "GET", path: "/api/openapi.json", scope: public, handle: a.openapi},
+		{method: "GET", path: "/livez", scope: health, handle: a.livez},
+		{method: "GET", path: "/readyz", scope: health, handle: a.readyz},
 		{method: "GET", path: "/metrics", scope: open, handle: a.showMetrics},
 	}
 }
@@ -103,7 +93,8 @@ type resource struct {
 	other    *endpoint // for methods that are not there
 }
 
-func newRoutes(endpoints []*endpoint, m *metrics) routes {
+// newRoutes makes the table. headers are those that other sites' pages may send.
+func newRoutes(endpoints []*endpoint, m *metrics, headers string) routes {
 	t := routes{fixed: map[string]*resource{}}
 	byPath := map[string]*resource{}
 	for _, e := range endpoints {
@@ -130,7 +121,7 @@ func newRoutes(endpoints []*endpoint, m *metrics) routes {
 			res.methods["HEAD"] = res.get
 		}
 		allow, cors := res.allowed()
-		about := &endpoint{scope: open, handle: options(allow, cors), metrics: m.instruments("OPTIONS " + res.path)}
+		about := &endpoint{scope: public, handle: options(allow, cors, headers), metrics: m.instruments("OPTIONS " + res.path)}
 		if cors == "" {
 			about.scope = plain
 		}
@@ -141,14 +132,14 @@ func newRoutes(endpoints []*endpoint, m *metrics) routes {
 			delete(res.methods, "*")
 			continue
 		}
-		res.other = &endpoint{scope: open, handle: wrongMethod(res.path, allow), metrics: m.instruments("other " + res.path)}
+		res.other = &endpoint{scope: public, handle: wrongMethod(res.path, allow), metrics: m.instruments("other " + res.path)}
 	}
 	for _, res := range t.all {
 		if res.slash && t.fixed[res.path] != nil {
 			t.fixed[res.path+"/"] = res
 		}
 	}
-	t.unknown = &endpoint{scope: open, handle: unknownPath, metrics: m.instruments("unknown")}
+	t.unknown = &endpoint{scope: public, handle: unknownPath, metrics: m.instruments("unknown")}
 	return t
 }
 
@@ -158,7 +149,7 @@ func (res *resource) allowed() (allow, cors string) {
 	for _, m := range []string{"GET", "HEAD", "POST", "DELETE"} {
 		if e := res.methods[m]; e != nil {
 			all = append(all, m)
-			if e.scope == open {
+			if e.scope.invites() {
 				invited = append(invited, m)
 			}
 		}
@@ -240,13 +231,13 @@ func (res *resource) id(segments []string) (id string, ok bool) {
 	return id, true
 }
 
-func options(allow, cors string) func(*exchange) error {
+func options(allow, cors, headers string) func(*exchange) error {
 	return func(x *exchange) error {
 		h := x.w.Header()
 		h.Set("Allow", allow)
 		if cors != "" {
 			h.Set("Access-Control-Allow-Methods", cors)
-			h.Set("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID")
+			h.Set("Access-Control-Allow-Headers", headers)
 			h.Set("Access-Control-Max-Age", "86400")
 		}
 		x.empty()

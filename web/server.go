@@ -29,6 +29,7 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	base, end := context.WithCancelCause(context.Background())
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true) // over TLS
 	protocols.SetUnencryptedHTTP2(true)
 	s := &http.Server{
 		Protocols: protocols,

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"killfeed"
 	"killfeed/web/live"
+	"killfeed/web/socket"
 )
 
 const (
@@ -47,6 +49,7 @@ type stream struct {
 	client string // empty without one
 	lines  bool   // NDJSON
 	nonce  string // of a durable SSE stream, the third part of its ids; empty otherwise
+	visit  *visit // nil: no token let the client in
 }
 
 // streamRequest is what a stream asks for.
@@ -85,11 +88,11 @@ func (a *API) serveStream(x *exchange) error {
 		x.w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	lease, err := a.enter()
+	lease, err := a.enter(x.r)
 	if err != nil {
 		return err
 	}
-	s := &stream{api: a, client: q.client, lines: q.lines, shelf: a.shelves.take(q.shape)}
+	s := &stream{api: a, client: q.client, lines: q.lines, shelf: a.shelves.take(q.shape), visit: newVisit(x.token)}
 	if s.client != "" && !s.lines {
 		s.nonce = newNonce()
 	}
@@ -109,6 +112,7 @@ func (a *API) serveStream(x *exchange) error {
 			bell.to(conn.Wake)
 			conn.Serve(&directStream{stream: s, kind: kind, conn: conn, first: s.appendOpen(nil, &place), spoke: time.Now()})
 			conn.Wake()
+			a.welcome(s.visit, func() { conn.Close(&socket.CloseError{}) })
 			return nil
 		}
 	}
@@ -122,7 +126,10 @@ func (a *API) serveStream(x *exchange) error {
 	lease.Is(t)
 	x.status = http.StatusOK
 	x.w.WriteHeader(http.StatusOK)
-	t.run(x.r.Context(), s.appendOpen(a.takeBuffer(), &place))
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	a.welcome(s.visit, cancel)
+	t.run(ctx, s.appendOpen(a.takeBuffer(), &place))
 	return nil
 }
 
@@ -148,6 +155,7 @@ func (x *exchange) head() []byte {
 
 // close ends the subscription, when nothing is read any more.
 func (s *stream) close() {
+	s.api.leave(s.visit)
 	s.sub.Close()
 	s.api.shelves.give(s.shelf)
 }
@@ -191,6 +199,9 @@ func (x *exchange) streamRequest() (q streamRequest, err error) {
 	if p.given[paramClient] {
 		q.client = strings.Clone(x.client())
 		if err := killfeed.CheckClientName(q.client); err != nil {
+			return q, err
+		}
+		if err := x.mayUse(q.client); err != nil {
 			return q, err
 		}
 	}
@@ -291,8 +302,8 @@ func (s *stream) appendHeartbeat(b []byte) []byte {
 }
 
 // enter lets a connection in that stays, or says when to come back.
-func (a *API) enter() (*live.Lease, error) {
-	lease, refusal := a.live.Enter()
+func (a *API) enter(r *http.Request) (*live.Lease, error) {
+	lease, refusal := a.live.Enter(a.doors.Caller(r).Key())
 	if refusal == nil {
 		return lease, nil
 	}
@@ -301,6 +312,9 @@ func (a *API) enter() (*live.Lease, error) {
 	switch refusal.Reason {
 	case live.Full:
 		p.Detail = "this server has as many open streams and sockets as it may: come back later, or poll"
+	case live.Crowded:
+		p.Status = http.StatusTooManyRequests
+		p.Detail = "your address has as many open streams and sockets as one may have: end some, or join more topics on one of them"
 	case live.TooFast:
 		p.Status = http.StatusTooManyRequests
 		p.Detail = "too many streams and sockets were opened in the last second: come back in a moment"

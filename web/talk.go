@@ -3,11 +3,14 @@ package web
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
 	"killfeed"
 	"killfeed/phoenix"
+	"killfeed/tokens"
+	"killfeed/web/doors"
 	"killfeed/web/socket"
 )
 
@@ -19,9 +22,10 @@ import (
 type talk struct {
 	api     *API
 	session *phoenix.Session
-	token   *token // that let the client in; nil: none did
-	gone    bool   // it has ended; guarded by API.guests.mu
+	visit   *visit // nil: no token let the client in
 	wake    func() // has the transport pull; must not block
+
+	joins doors.Bucket // of joins and updates; owned by who hands in messages, one at a time
 
 	// Owned by who pulls, of which there is one at a time.
 	sent []pulled // those of which something was pulled last
@@ -43,7 +47,7 @@ const (
 )
 
 func (a *API) newTalk(by admission, wake func()) *talk {
-	t := &talk{api: a, token: by.token, wake: wake}
+	t := &talk{api: a, visit: newVisit(by.token), wake: wake}
 	t.session = phoenix.NewSession(phoenix.Options{Version: by.version, Join: t.join, Send: t.send, Panicked: a.panickedIn("a channel")})
 	return t
 }
@@ -113,7 +117,7 @@ func (t *talk) written() {
 
 // end closes everything. Nothing is pulled any more.
 func (t *talk) end() {
-	t.api.guests.remove(t)
+	t.api.leave(t.visit)
 	t.mu.Lock()
 	t.answers, t.size = nil, 0
 	t.mu.Unlock()
@@ -153,6 +157,9 @@ const topicMany = "killfeed"
 
 // join is the session's.
 func (t *talk) join(topic string, params []byte, link *phoenix.Link) (phoenix.Channel, []byte, error) {
+	if err := t.mayJoin(); err != nil {
+		return nil, nil, err
+	}
 	if guest := t.api.channels[topic]; guest != nil {
 		return t.joinGuest(guest, params, link)
 	}
@@ -186,6 +193,30 @@ func (t *talk) join(topic string, params []byte, link *phoenix.Link) (phoenix.Ch
 	return c, append(appendPlace([]byte{'{'}, &place), '}'), nil
 }
 
+const (
+	// joinRate and joinBurst bound the joins of one connection, and the changes of what it reads: each looks for a place in the
+	// log, and may write on the disk. A client that comes back joins its hundred channels at once.
+	joinRate, joinBurst = 20, 200
+)
+
+// mayJoin counts a join, or refuses it.
+func (t *talk) mayJoin() error {
+	wait, ok := t.joins.Allow(doors.NewLimit(joinRate, joinBurst), time.Now())
+	if ok {
+		return nil
+	}
+	return refusal(refuse(http.StatusTooManyRequests, "this connection joins and changes channels too often: at most %d a second, after %d at once; "+
+		"try again in %d s", joinRate, joinBurst, seconds(wait)))
+}
+
+// token is that of the client, nil without one.
+func (t *talk) token() *tokens.Token {
+	if t.visit == nil {
+		return nil
+	}
+	return t.visit.token
+}
+
 // subscribe begins the subscription that the params ask for.
 func (c *channel) subscribe(p *readParams) (place killfeed.Place, err error) {
 	r, err := p.read()
@@ -199,6 +230,9 @@ func (c *channel) subscribe(p *readParams) (place killfeed.Place, err error) {
 	if p.given[paramClient] {
 		c.name = p.value[paramClient]
 		if err := killfeed.CheckClientName(c.name); err != nil {
+			return killfeed.Place{}, err
+		}
+		if err := c.talk.api.mayUse(c.talk.token(), c.name); err != nil {
 			return killfeed.Place{}, err
 		}
 	}
@@ -351,6 +385,9 @@ func (c *channel) Push(event string, payload []byte) ([]byte, error) {
 	case event == "commit":
 		response, err = c.commit(payload)
 	case event == "update" && c.many:
+		if err := c.talk.mayJoin(); err != nil {
+			return nil, err
+		}
 		response, err = c.update(payload)
 	case event == "update":
 		return nil, phoenix.Refuse("update is an event of the topic " + topicMany + ": this topic is one and stays so")

@@ -1,47 +1,101 @@
 package web
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"maps"
+	"math"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"killfeed/tokens"
+	"killfeed/web/doors"
 )
 
-// token is the admin token. Only its sum is kept, so that no dump of this struct tells it, and sums are compared, so that
-// neither its content nor its length shows in the time that takes.
-type token struct {
-	sum [sha256.Size]byte
-	set bool
+// keys are the tokens that are accepted. They never change, but for what they count: another set takes their place.
+type keys struct {
+	admin   *tokens.Set // the admin token alone
+	named   *tokens.Set
+	spent   map[string]*spent // by name, of the tokens that have a rate
+	hasNone bool              // no token is accepted at all
 }
 
-func newToken(text string) token {
-	return token{sum: sha256.Sum256([]byte(text)), set: text != ""}
+// spent counts the requests of one token, whichever texts it has.
+type spent struct {
+	rate  float64
+	limit doors.Limit
+
+	mu     sync.Mutex // guards bucket
+	bucket doors.Bucket
 }
 
-// check returns nil when the caller may do everything.
-func (t token) check(x *exchange) error {
-	scheme, sent, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
-	sent = strings.TrimSpace(sent)
-	if !strings.EqualFold(scheme, "Bearer") || sent == "" {
-		x.w.Header().Set("WWW-Authenticate", `Bearer realm="killfeed"`)
-		return refuse(http.StatusUnauthorized, "this needs the admin token, sent as 'Authorization: Bearer <token>'; "+
-			"it is in the file admin.token of the server's data directory")
+// adminName is what the admin token is called.
+const adminName = "admin.token"
+
+func newKeys(admin *tokens.Set, named *tokens.Set, before *keys) *keys {
+	k := &keys{admin: admin, named: named, spent: map[string]*spent{}}
+	k.hasNone = len(admin.All())+len(named.All()) == 0
+	for _, t := range named.All() {
+		switch {
+		case t.Rate == 0 || k.spent[t.Name] != nil:
+		case before != nil && before.spent[t.Name] != nil && before.spent[t.Name].rate == t.Rate:
+			k.spent[t.Name] = before.spent[t.Name] // or a change of another token would be a fresh start for all
+		default:
+			burst := int(min(math.Ceil(5*t.Rate), math.MaxInt32))
+			k.spent[t.Name] = &spent{rate: t.Rate, limit: doors.NewLimit(t.Rate, burst)}
+		}
 	}
-	if !t.is(sent) {
-		return refuse(http.StatusForbidden, "the token that was sent is not this server's admin token; "+
-			"it is in the file admin.token of the server's data directory")
-	}
-	return nil
+	return k
 }
 
-// is tells whether text is the token.
-func (t token) is(text string) bool {
-	sum := sha256.Sum256([]byte(text))
-	return subtle.ConstantTimeCompare(sum[:], t.sum[:]) == 1 && t.set
+// adminSet is a set of the admin token, none when it is empty.
+func adminSet(text string) *tokens.Set {
+	if text == "" {
+		return nil
+	}
+	return tokens.NewSet([]tokens.Token{{Name: adminName, Sum: tokens.SumOf(text), Scopes: tokens.Admin}})
+}
+
+// find returns the token with the text, nil when there is none that is good.
+func (k *keys) find(text string, now time.Time) *tokens.Token {
+	if k.hasNone || text == "" {
+		return nil
+	}
+	admin, named := k.admin.Find(text, now), k.named.Find(text, now)
+	if admin != nil {
+		return admin
+	}
+	return named
+}
+
+// stillGood tells whether a token that was found before may do now what it might then.
+func (k *keys) stillGood(t *tokens.Token, now time.Time) bool {
+	is := k.admin.Current(t.Sum, now)
+	if is == nil {
+		is = k.named.Current(t.Sum, now)
+	}
+	return is != nil && is.AllowsAs(t)
+}
+
+// spend counts a request of a token, or says how long it has to wait.
+func (k *keys) spend(t *tokens.Token, now time.Time) (wait time.Duration, ok bool) {
+	s := k.spent[t.Name]
+	if s == nil {
+		return 0, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bucket.Allow(s.limit, now)
+}
+
+// bearer is the token in a request's Authorization header, empty without one. Other schemes are somebody else's, such as a proxy's.
+func bearer(r *http.Request) string {
+	scheme, sent, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(sent)
 }
 
 // decodeToken undoes the base64 of a token in a subprotocol. Clients call it base64url and use the standard alphabet; both are
@@ -56,55 +110,103 @@ func decodeToken(text string) string {
 }
 
 // SetAdminToken changes the admin token; empty: none is accepted any more. Connections that the one before let in are closed:
-// WebSockets with 1008, long polls with 403. It returns how many. The same token again changes nothing.
+// WebSockets with 1008, long polls with 403, streams without a word. It returns how many. The same token again changes nothing.
 func (a *API) SetAdminToken(text string) (closed int) {
-	next := newToken(text)
-	g := &a.guests
-	g.mu.Lock()
-	if *a.token.Load() == next {
-		g.mu.Unlock()
+	return a.setKeys(func(k *keys) *keys { return newKeys(adminSet(text), k.named, k) })
+}
+
+// SetTokens changes the tokens beside the admin token. Connections that one let in which is there no more, or may do something
+// else now, are closed as SetAdminToken closes them. It returns how many.
+func (a *API) SetTokens(named *tokens.Set) (closed int) {
+	return a.setKeys(func(k *keys) *keys { return newKeys(k.admin, named, k) })
+}
+
+func (a *API) setKeys(change func(*keys) *keys) (closed int) {
+	a.visits.mu.Lock()
+	a.keys.Store(change(a.keys.Load()))
+	a.visits.mu.Unlock()
+	return a.recheck(time.Now())
+}
+
+// visit is a connection that a token let in. Those without a token may stay whatever happens to tokens.
+type visit struct {
+	token *tokens.Token
+	gone  bool   // it has ended; guarded by visits.mu
+	end   func() // ends it, and must not block; guarded by visits.mu, nil until welcome
+}
+
+// newVisit is nil without a token.
+func newVisit(t *tokens.Token) *visit {
+	if t == nil {
+		return nil
+	}
+	return &visit{token: t}
+}
+
+// visits are all of them.
+type visits struct {
+	mu   sync.Mutex // guards the rest, what visits say they guard by it, and changes of API.keys; held for a map operation or a copy
+	open map[*visit]struct{}
+}
+
+// welcome notes how to end a connection. It is ended at once when its token is good no more by now.
+func (a *API) welcome(v *visit, end func()) {
+	if v == nil {
+		return
+	}
+	s := &a.visits
+	s.mu.Lock()
+	good := a.keys.Load().stillGood(v.token, time.Now())
+	if good && !v.gone {
+		if s.open == nil {
+			s.open = map[*visit]struct{}{}
+		}
+		v.end = end
+		s.open[v] = struct{}{}
+	}
+	s.mu.Unlock()
+	if !good {
+		end()
+	}
+}
+
+// leave forgets a connection that has ended.
+func (a *API) leave(v *visit) {
+	if v == nil {
+		return
+	}
+	a.visits.mu.Lock()
+	defer a.visits.mu.Unlock()
+	v.gone = true
+	delete(a.visits.open, v)
+}
+
+// recheck ends the connections whose tokens are good no more, and returns how many.
+func (a *API) recheck(now time.Time) int {
+	s := &a.visits
+	s.mu.Lock()
+	if len(s.open) == 0 {
+		s.mu.Unlock()
 		return 0
 	}
-	a.token.Store(&next)
-	ends := slices.Collect(maps.Values(g.ends))
-	g.mu.Unlock()
+	k := a.keys.Load()
+	var ends []func()
+	for v := range maps.Keys(s.open) {
+		if !k.stillGood(v.token, now) {
+			ends = append(ends, v.end)
+			delete(s.open, v)
+		}
+	}
+	s.mu.Unlock()
 	for _, end := range ends {
 		end()
 	}
 	return len(ends)
 }
 
-// guests are the connections that the admin token let in. Those without a token may stay whatever it is.
-type guests struct {
-	mu   sync.Mutex // guards the rest, talk.gone, and changes of API.token; held for one map operation or a copy
-	ends map[*talk]func()
-}
-
-// welcome notes who was let in by a token, and how to end its connection, which must not block. It is ended at once when the
-// token has changed meanwhile.
-func (a *API) welcome(t *talk, end func()) {
-	if t.token == nil {
-		return
+// expire ends connections whose tokens have expired. It is called every second.
+func (a *API) expire(now time.Time) {
+	if n := a.recheck(now); n > 0 {
+		a.log.Info("connections were closed because their tokens have expired", "connections", n)
 	}
-	g := &a.guests
-	g.mu.Lock()
-	valid := a.token.Load() == t.token
-	if valid && !t.gone {
-		if g.ends == nil {
-			g.ends = map[*talk]func(){}
-		}
-		g.ends[t] = end
-	}
-	g.mu.Unlock()
-	if !valid {
-		end()
-	}
-}
-
-// remove forgets a connection that has ended.
-func (g *guests) remove(t *talk) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	t.gone = true
-	delete(g.ends, t)
 }

@@ -7,7 +7,8 @@
 // Content-Security-Policy holds the browser to that, whatever a name in a killmail may say. No script, style or frame of
 // anybody else runs in it, and nobody can put it into a frame.
 //
-// Pages have no way of their own into the server: they use the API that every other client has. The list needs no token, and
+// Pages have no way of their own into the server: they use the API that every other client has. They and their files need no token,
+// and say nothing of the log; where reading needs one, they ask for it, and keep it as the operator's view keeps its own. The list
 // writes nothing: it has no client_id and no offsets. The playground asks for nothing until somebody runs it, and reads under a
 // client name of its own unless another is typed. The operator's view does nothing without the admin token, which somebody
 // types in; the browser keeps it for one tab, and no address ever holds it.
@@ -65,7 +66,7 @@ func Mount(api *web.API, o Options) error {
 	if err != nil {
 		return err
 	}
-	routes := []web.Route{{Method: http.MethodGet, Path: "/assets/{id}", Serve: func(w http.ResponseWriter, r *http.Request) {
+	routes := []web.Route{{Method: http.MethodGet, Path: "/assets/{id}", Public: true, Serve: func(w http.ResponseWriter, r *http.Request) {
 		f := files[r.PathValue("id")]
 		if f == nil || f.document {
 			http.Error(w, "there is no such file of the page", http.StatusNotFound)
@@ -78,7 +79,7 @@ func Mount(api *web.API, o Options) error {
 		if f == nil {
 			return fmt.Errorf("dashboard: %s is not embedded", p.file)
 		}
-		routes = append(routes, web.Route{Method: http.MethodGet, Path: p.path, Serve: f.serve})
+		routes = append(routes, web.Route{Method: http.MethodGet, Path: p.path, Public: true, Serve: f.serve})
 	}
 	return api.Mount(routes...)
 }

@@ -61,7 +61,8 @@ func TestPolicy(t *testing.T) {
 			}
 			for name, want := range map[string]string{
 				"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-				"Access-Control-Allow-Origin": "", "Access-Control-Expose-Headers": "",
+				"Access-Control-Allow-Origin": "", "Access-Control-Expose-Headers": "", "X-Frame-Options": "DENY",
+				"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
 			} {
 				if got := w.Header().Get(name); got != want {
 					t.Errorf("%s: %s is %q, want %q", p.path, name, got, want)
@@ -139,6 +140,27 @@ func TestReferences(t *testing.T) {
 			if name := string(m[1]) + string(m[2]); files[name] == nil {
 				t.Errorf("%s names %s, which is not there", f.name, name)
 			}
+		}
+	}
+}
+
+// TestReadTokens: the pages say nothing of the log, and come without a token also where reading needs one: they ask for it.
+func TestReadTokens(t *testing.T) {
+	feed, err := killfeed.Open(storetest.NewModel(), killfeed.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { feed.Close() })
+	api, err := web.New(feed, web.Config{ReadTokens: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Mount(api, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/": 200, "/ops": 200, "/overlay": 200, "/try": 200, "/assets/api.js": 200, "/api/status": 401} {
+		if w := ask(api, http.MethodGet, path, nil); w.Code != want {
+			t.Errorf("%s: %d, want %d", path, w.Code, want)
 		}
 	}
 }

@@ -2,8 +2,8 @@
 //
 // # What it guarantees
 //
-// No more connections than Options.Max are let in, and no more new ones a second than Options.Rate; who is refused is told when
-// to try again, each a little differently, so that those who were refused together do not come back together.
+// No more connections than Options.Max are let in, no more than Options.PerPeer from one address, and no more new ones a second
+// than Options.Rate; who is refused is told when to try again, each a little differently, so that those who were refused together do not come back together.
 //
 // Drain lets nobody in any more and asks the connections to end, one after another over a window: a hundred within two seconds,
 // any number within its limit. Clients that reconnect at once would otherwise all meet the next server in the same moment.
@@ -16,6 +16,7 @@ package live
 import (
 	"context"
 	"math/rand/v2"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -37,6 +38,10 @@ type Options struct {
 	Max int
 	// Rate is how many may come in a second, in the long run. After a pause up to twice as many may come at once.
 	Rate int
+	// PerPeer is how many there may be at a time from one peer.
+	PerPeer int
+	// Look, when set, is called every second before the connections are looked after. It must return at once.
+	Look func(now time.Time)
 }
 
 // Conn is a connection as far as this package is concerned. Both methods must return at once.
@@ -49,18 +54,21 @@ type Conn interface {
 
 // Set is the connections of one server. All methods may be called concurrently.
 type Set struct {
-	max  int
-	rate *rate.Limiter // nil: no limit
+	max     int
+	perPeer int
+	look    func(time.Time)
+	rate    *rate.Limiter // nil: no limit
 
-	mu       sync.Mutex // guards the rest; held for one map operation or a copy
+	mu       sync.Mutex // guards the rest; held for a map operation or two, or a copy
 	leases   map[*Lease]struct{}
+	peers    map[netip.Addr]int // how many leases each has that has one; with perPeer only
 	draining bool
 	empty    chan struct{} // closed when nobody is left while draining
 }
 
 // New makes an empty set.
 func New(o Options) *Set {
-	s := &Set{max: o.Max, leases: map[*Lease]struct{}{}, empty: make(chan struct{})}
+	s := &Set{max: o.Max, perPeer: o.PerPeer, look: o.Look, leases: map[*Lease]struct{}{}, peers: map[netip.Addr]int{}, empty: make(chan struct{})}
 	if o.Rate > 0 {
 		s.rate = rate.NewLimiter(rate.Limit(o.Rate), 2*o.Rate)
 	}
@@ -79,6 +87,8 @@ type Refusal struct {
 const (
 	// Full: there are as many connections as there may be.
 	Full = "full"
+	// Crowded: the peer has as many as one may have.
+	Crowded = "address"
 	// TooFast: too many came within the last second.
 	TooFast = "too_fast"
 	// Draining: the server is stopping.
@@ -95,11 +105,14 @@ func refuse(reason string, least, most int) *Refusal {
 // Lease is a connection's place in the set.
 type Lease struct {
 	set  *Set
+	peer netip.Addr
 	conn Conn // guarded by set.mu; nil until Is
 }
 
-// Enter lets a connection in, or says why not. Only who is let in counts for the rate.
-func (s *Set) Enter() (*Lease, *Refusal) {
+// Enter lets a peer's connection in, or says why not. Only who is let in counts for the rate. The zero peer is one that may have
+// any number.
+func (s *Set) Enter(peer netip.Addr) (*Lease, *Refusal) {
+	counted := s.perPeer > 0 && peer.IsValid()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -107,10 +120,16 @@ func (s *Set) Enter() (*Lease, *Refusal) {
 		return nil, refuse(Draining, 1, 5)
 	case s.max > 0 && len(s.leases) >= s.max:
 		return nil, refuse(Full, 5, 15)
+	case counted && s.peers[peer] >= s.perPeer:
+		return nil, refuse(Crowded, 5, 15)
 	case s.rate != nil && !s.rate.Allow():
 		return nil, refuse(TooFast, 1, 3)
 	}
 	l := &Lease{set: s}
+	if counted {
+		l.peer = peer
+		s.peers[peer]++
+	}
 	s.leases[l] = struct{}{}
 	return l, nil
 }
@@ -135,6 +154,11 @@ func (l *Lease) End() {
 		return
 	}
 	delete(s.leases, l)
+	if l.peer.IsValid() {
+		if s.peers[l.peer]--; s.peers[l.peer] == 0 {
+			delete(s.peers, l.peer)
+		}
+	}
 	if s.draining && len(s.leases) == 0 { // once: nobody is let in any more
 		close(s.empty)
 	}
@@ -168,6 +192,9 @@ func (s *Set) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
+			if s.look != nil {
+				s.look(now)
+			}
 			s.mu.Lock()
 			all := s.conns()
 			s.mu.Unlock()

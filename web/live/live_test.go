@@ -3,6 +3,7 @@ package live_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -43,7 +44,7 @@ func (c *conn) Drain() {
 // enter lets a connection in.
 func enter(t *testing.T, s *live.Set, linger time.Duration) *conn {
 	t.Helper()
-	lease, refusal := s.Enter()
+	lease, refusal := s.Enter(netip.Addr{})
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
@@ -65,7 +66,7 @@ func TestMax(t *testing.T) {
 	s := live.New(live.Options{Max: 3})
 	all := many(t, s, 3, 0)
 	for range 5 {
-		if _, refusal := s.Enter(); refusal == nil || refusal.Reason != live.Full {
+		if _, refusal := s.Enter(netip.Addr{}); refusal == nil || refusal.Reason != live.Full {
 			t.Fatalf("the fourth is answered %v, want that it is full", refusal)
 		}
 	}
@@ -76,7 +77,7 @@ func TestMax(t *testing.T) {
 		}
 	}
 	all[1] = enter(t, s, 0)
-	if _, refusal := s.Enter(); refusal == nil {
+	if _, refusal := s.Enter(netip.Addr{}); refusal == nil {
 		t.Error("a place was given back twice")
 	}
 	for _, c := range all {
@@ -101,7 +102,7 @@ func TestMaxAtOnce(t *testing.T) {
 				if n := s.Len(); n > most {
 					t.Errorf("there are %d", n)
 				}
-				if lease, _ := s.Enter(); lease != nil {
+				if lease, _ := s.Enter(netip.Addr{}); lease != nil {
 					lease.Is(&conn{lease: lease})
 					lease.End()
 					lease.End()
@@ -123,7 +124,7 @@ func TestRate(t *testing.T) {
 		s := live.New(live.Options{Rate: 10, Max: 1000})
 		let := func() (n int) {
 			for range 100 {
-				if lease, refusal := s.Enter(); lease != nil {
+				if lease, refusal := s.Enter(netip.Addr{}); lease != nil {
 					n++
 				} else if refusal.Reason != live.TooFast {
 					t.Fatal(refusal)
@@ -153,10 +154,10 @@ func TestRate(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full := live.New(live.Options{Max: 1})
-		full.Enter()
+		full.Enter(netip.Addr{})
 		fast := live.New(live.Options{Rate: 1})
-		fast.Enter()
-		fast.Enter()
+		fast.Enter(netip.Addr{})
+		fast.Enter(netip.Addr{})
 		draining := live.New(live.Options{})
 		draining.Drain(t.Context(), 0)
 		for _, c := range []struct {
@@ -166,7 +167,7 @@ func TestRefusals(t *testing.T) {
 		}{{full, live.Full, 5, 15}, {fast, live.TooFast, 1, 3}, {draining, live.Draining, 1, 5}} {
 			seen := map[time.Duration]bool{}
 			for range 1000 {
-				lease, refusal := c.set.Enter()
+				lease, refusal := c.set.Enter(netip.Addr{})
 				if lease != nil || refusal.Reason != c.reason {
 					t.Fatalf("%v, %v; want a refusal: %s", lease, refusal, c.reason)
 				}
@@ -194,7 +195,7 @@ func TestRun(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- s.Run(ctx) }()
 		a := enter(t, s, 0)
-		lease, _ := s.Enter() // not a connection yet
+		lease, _ := s.Enter(netip.Addr{}) // not a connection yet
 		time.Sleep(2500 * time.Millisecond)
 		b := &conn{lease: lease}
 		lease.Is(b)
@@ -338,7 +339,7 @@ func TestDrainAmongOthers(t *testing.T) {
 			all.Go(func() {
 				<-begun
 				for j := range 50 {
-					lease, refusal := s.Enter()
+					lease, refusal := s.Enter(netip.Addr{})
 					if refusal != nil {
 						if refusal.Reason != live.Draining {
 							t.Error(refusal)
@@ -363,7 +364,7 @@ func TestDrainAmongOthers(t *testing.T) {
 				if left := s.Drain(context.Background(), 0); left != 0 {
 					t.Errorf("%d were left", left)
 				}
-				if _, refusal := s.Enter(); refusal == nil {
+				if _, refusal := s.Enter(netip.Addr{}); refusal == nil {
 					t.Error("somebody was let in behind a drain")
 				}
 			})
@@ -378,5 +379,40 @@ func TestDrainAmongOthers(t *testing.T) {
 		if n := s.Len(); n != 0 {
 			t.Fatalf("%d are left", n)
 		}
+	}
+}
+
+// TestPerPeer: one address has no more than its share, whatever the others have, and gets back what it gives back; who has no
+// address has no limit of that kind.
+func TestPerPeer(t *testing.T) {
+	s := live.New(live.Options{PerPeer: 2})
+	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	let := func(peer netip.Addr) *live.Lease {
+		t.Helper()
+		l, refusal := s.Enter(peer)
+		if refusal != nil {
+			t.Fatalf("%v: %v", peer, refusal)
+		}
+		return l
+	}
+	refused := func(peer netip.Addr) {
+		t.Helper()
+		if _, refusal := s.Enter(peer); refusal == nil || refusal.Reason != live.Crowded || refusal.After < 5*time.Second {
+			t.Fatalf("%v: %v, want a refusal for 5 s at least", peer, refusal)
+		}
+	}
+	first := let(one)
+	let(one)
+	refused(one)
+	let(other)
+	for range 5 {
+		let(netip.Addr{})
+	}
+	first.End()
+	first.End() // twice gives back once
+	let(one)
+	refused(one)
+	if s.Len() != 8 {
+		t.Errorf("%d connections, want 8", s.Len())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -261,18 +262,24 @@ func upgradeRequest(t testing.TB) *http.Request {
 // early is what the client sends together with its handshake.
 func open(t testing.TB, o socket.Options, h *handler, early string, wrap func(net.Conn) net.Conn) *peer {
 	t.Helper()
-	set := live.New(live.Options{})
-	ctx := t.Context() // ends before the bubble does
-	go set.Run(ctx)
-	lease, refusal := set.Enter()
-	if refusal != nil {
-		t.Fatal(refusal)
-	}
 	here, there := net.Pipe()
-	t.Cleanup(func() { here.Close() })
 	if wrap != nil {
 		there = wrap(there)
 	}
+	return openOn(t, o, h, early, here, there)
+}
+
+// openOn is open on a connection that is there.
+func openOn(t testing.TB, o socket.Options, h *handler, early string, here, there net.Conn) *peer {
+	t.Helper()
+	set := live.New(live.Options{})
+	ctx := t.Context() // ends before the bubble does
+	go set.Run(ctx)
+	lease, refusal := set.Enter(netip.Addr{})
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	t.Cleanup(func() { here.Close() })
 	p := &peer{t: t, conn: here, in: bufio.NewReader(here), handler: h, set: set, opened: time.Now()}
 	accepted := make(chan struct{})
 	go func() {

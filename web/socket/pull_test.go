@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -154,7 +155,7 @@ func serve(t *testing.T, o socket.Options) *testServer {
 	s := &testServer{set: live.New(live.Options{}), accepted: make(chan *handler, 16), ended: make(chan struct{}, 16)}
 	sockets := socket.NewServer(o)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		lease, refusal := s.set.Enter()
+		lease, refusal := s.set.Enter(netip.Addr{})
 		if refusal != nil {
 			t.Error(refusal)
 			return

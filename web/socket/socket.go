@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bytes"
+	"crypto/tls"
 	"math"
 	"net"
 	"net/http"
@@ -93,6 +94,7 @@ type Conn struct {
 	handler Handler
 	lease   *live.Lease
 	framed  bool          // a WebSocket; else a plain stream
+	sealed  bool          // over TLS, where a deadline that passes in a write is the end of writing
 	beat    time.Duration // how long a plain stream may be silent; of a WebSocket see KeepAlive
 	held    bool          // the client did not take the last batch at once; owned by who writes
 
@@ -200,12 +202,17 @@ func (s *Server) Stream(w http.ResponseWriter, head []byte, beat time.Duration, 
 }
 
 func (s *Server) conn(conn net.Conn, lease *live.Lease) *Conn {
-	c := &Conn{conn: conn, raw: rawOf(conn), server: s, lease: lease, code: codeAbnormal}
+	c := &Conn{conn: conn, raw: rawOf(conn), sealed: isTLS(conn), server: s, lease: lease, code: codeAbnormal}
 	c.room.L = &c.mu
 	now := s.at(time.Now())
 	c.heard.Store(now)
 	c.wrote.Store(now)
 	return c
+}
+
+func isTLS(conn net.Conn) bool {
+	_, is := conn.(*tls.Conn)
+	return is
 }
 
 // Serve begins to read. The goroutine is the connection's own, so that what net/http has built for the request goes. It ends
@@ -290,7 +297,7 @@ func (c *Conn) Drain() {
 // Look is live.Conn's.
 func (c *Conn) Look(now time.Time) {
 	o, at := &c.server.options, c.server.at(now)
-	if since := c.writing.Load(); since != 0 && at-since >= int64(o.Slow)/probes {
+	if since := c.writing.Load(); since != 0 && at-since >= int64(o.Slow)/probes && !c.sealed {
 		c.conn.SetWriteDeadline(now) // it lets flush see whether the client takes anything
 	} else if !c.framed {
 		if since == 0 && at-c.wrote.Load() >= int64(c.beat) {

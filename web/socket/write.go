@@ -115,6 +115,9 @@ const waited = time.Second
 // flush writes the rest of the batch. A client that takes nothing for too long is told so, if it comes back to reading at the
 // last moment: slow is then what was written as the close frame.
 func (c *Conn) flush(b *Batch) (slow *CloseError, err error) {
+	if c.sealed {
+		return nil, c.flushSealed(b)
+	}
 	begun := time.Now()
 	defer c.writing.Store(0)
 	for b.written < b.Size() {
@@ -140,6 +143,46 @@ func (c *Conn) flush(b *Batch) (slow *CloseError, err error) {
 		}
 	}
 	return nil, nil
+}
+
+// sealedPiece is what a client has Options.Slow for over TLS, in bytes.
+const sealedPiece = 16 << 10
+
+// flushSealed is flush over TLS. When a deadline passes in a write there, every further one fails at once: to look in between
+// whether the client takes anything, as flush does, would end the connection, and going on would be a loop that only burns time.
+// So each piece has all the time that a client has, and who does not take it is cut off, without a close frame.
+func (c *Conn) flushSealed(b *Batch) error {
+	defer c.writing.Store(0)
+	for b.written < b.Size() {
+		begun := time.Now()
+		c.writing.Store(c.server.at(begun))
+		if !c.sealedDeadline(begun.Add(c.server.options.Slow)) {
+			return os.ErrDeadlineExceeded
+		}
+		rest := b.rest()
+		n, err := c.conn.Write(rest[:min(len(rest), sealedPiece)])
+		b.written += n
+		if err != nil {
+			return err
+		}
+		if time.Since(begun) >= waited {
+			c.took()
+		}
+	}
+	c.sealedDeadline(time.Time{})
+	return nil
+}
+
+// sealedDeadline sets the deadline for a piece, unless the connection is about to be closed: that has one of its own. It returns
+// false when that is over.
+func (c *Conn) sealedDeadline(at time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing != nil {
+		return time.Now().Before(c.until)
+	}
+	c.conn.SetWriteDeadline(at)
+	return true
 }
 
 // tooSlow closes the connection of a client that took nothing for too long: behind the frame that was begun.

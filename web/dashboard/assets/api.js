@@ -1,6 +1,8 @@
 // Asking the server. Errors of the API are problem documents (RFC 9457): what they say is for people and is shown as it is.
 // @ts-check
 
+import {fetchWithToken} from "./key.js"
+
 /** An answer that was no success, or none at all (status 0). */
 export class ApiError extends Error {
   /**
@@ -47,7 +49,7 @@ function setClock(response) {
 export async function request(path, init) {
   let response
   try {
-    response = await fetch(path, {credentials: "same-origin", ...init})
+    response = await fetchWithToken(path, {credentials: "same-origin", ...init})
   } catch (error) {
     if (init?.signal?.aborted) throw error
     throw new ApiError(0, "the server cannot be reached")

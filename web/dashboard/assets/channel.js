@@ -1,6 +1,8 @@
 // A client of Phoenix Channels, version 2 of the serializer, for one channel on one WebSocket: as little as the protocol needs.
 // @ts-check
 
+import {subprotocols} from "./key.js"
+
 const beat = 30_000 // ms between heartbeats; the server hangs up after 60 s without one
 
 /**
@@ -27,7 +29,7 @@ export class Channel {
   constructor(url, topic, join, handlers) {
     this.topic = topic
     this.handlers = handlers
-    this.socket = new WebSocket(url)
+    this.socket = new WebSocket(url, subprotocols())
     this.socket.addEventListener("open", () => {
       this.socket.send(join)
       this.#beating = setInterval(() => this.#send([null, String(++this.#ref), "phoenix", "heartbeat", {}]), beat)

@@ -3,6 +3,7 @@
 // @ts-check
 
 import {Channel} from "./channel.js"
+import {fetchWithToken} from "./key.js"
 import {pretty} from "./pretty.js"
 import {joinMessage, socketURL} from "./try_ways.js"
 
@@ -46,7 +47,7 @@ async function ask(r, kind, out, signal) {
   const begun = performance.now()
   /** @type {RequestInit} */
   const init = {method: r.method, headers: r.headers, body: r.body, signal, credentials: "same-origin", cache: "no-store"}
-  const response = await fetch(r.path, init)
+  const response = await fetchWithToken(r.path, init)
   const status = `${response.status} ${response.statusText}`.trim()
   out.headers(telling.flatMap(name => {
     const value = response.headers.get(name)

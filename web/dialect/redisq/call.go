@@ -3,7 +3,6 @@ package redisq
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -92,9 +91,12 @@ func (d *Dialect) parse(r *http.Request) (c call, err error) {
 		return c, killfeed.Invalid("limit and ack", "with esi or redirect", "them without esi and redirect: a redirect has room for one "+
 			"killmail and nothing else")
 	case queue != "":
+		if err := d.api.CheckClient(r, queue); err != nil {
+			return c, err
+		}
 		c.client = prefix + queue
 	case d.byAddress:
-		c.client = prefix + address(r)
+		c.client = prefix + d.address(r)
 	default:
 		return c, nil
 	}
@@ -123,12 +125,8 @@ func (c *call) ack(value string) error {
 
 // address is the name of the queue of who names none: his address and his program. It is a digest, so that lists of clients show
 // nobody's address.
-func address(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	sum := sha256.Sum256([]byte(host + "\n" + r.UserAgent()))
+func (d *Dialect) address(r *http.Request) string {
+	sum := sha256.Sum256([]byte(d.api.Address(r).String() + "\n" + r.UserAgent()))
 	return "by-address-" + hex.EncodeToString(sum[:8])
 }
 

@@ -25,7 +25,7 @@ type Options struct {
 	// retention removes it first.
 	MaxTTL time.Duration
 	// ByAddress gives callers without a queueID one of their address and User-Agent, as RedisQ did until 2025. Behind a proxy
-	// all have its address, so that only their programs tell them apart. Without it they are answered 429.
+	// that the API does not trust all have its address, so that only their programs tell them apart. Without it they are answered 429.
 	ByAddress bool
 	// Logger is told of what went wrong on this side; nil discards.
 	Logger *slog.Logger
@@ -33,6 +33,7 @@ type Options struct {
 
 // Dialect serves RedisQ. Run must be running for queues that are over to be forgotten.
 type Dialect struct {
+	api       *web.API
 	feed      *killfeed.Feed
 	maxTTL    time.Duration
 	byAddress bool
@@ -43,7 +44,7 @@ type Dialect struct {
 
 // Mount adds RedisQ's paths to an API: /listen.php, also as /listen and /redisq, and /object.php.
 func Mount(api *web.API, feed *killfeed.Feed, o Options) (*Dialect, error) {
-	d := &Dialect{feed: feed, maxTTL: o.MaxTTL, byAddress: o.ByAddress, log: o.Logger}
+	d := &Dialect{api: api, feed: feed, maxTTL: o.MaxTTL, byAddress: o.ByAddress, log: o.Logger}
 	d.queues.byID = map[string]*queue{}
 	if d.maxTTL == 0 {
 		d.maxTTL = defaultMaxTTL
