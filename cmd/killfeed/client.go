@@ -197,9 +197,9 @@ func (c *client) refusal(res *http.Response) error {
 	case res.StatusCode < 400:
 		return hint(fmt.Errorf("%s redirects to %s", c.base, res.Header.Get("Location")), "give --server the URL it redirects to")
 	case res.StatusCode == http.StatusUnauthorized && c.token == "":
-		return hint(p, "this needs the server's admin token: name its file with --token-file, <data>/admin.token on its machine")
+		return hint(p, "this needs a token: name its file with --token-file, that of the admin token is <data>/admin.token on its machine")
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
-		return hint(p, "the token that was sent is not this server's; name the right file with --token-file")
+		return hint(p, "name the file of a token that may do this with --token-file")
 	case res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != "":
 		p.later = true
 		return hint(p, "try again in %s s", res.Header.Get("Retry-After"))

@@ -24,21 +24,29 @@ import (
 type settings struct {
 	config string
 
-	listen     string
-	data       string
-	memory     bool
-	retain     durationValue
-	retainMax  durationValue
-	maxBytes   sizeValue
-	clientTTL  durationValue
-	maxClients int
-	maxConns   int
-	connRate   int
-	origins    listValue
-	drainTime  durationValue
-	cache      sizeValue
-	logLevel   string
-	logFormat  string
+	listen         string
+	data           string
+	memory         bool
+	retain         durationValue
+	retainMax      durationValue
+	maxBytes       sizeValue
+	clientTTL      durationValue
+	maxClients     int
+	maxConns       int
+	connRate       int
+	origins        listValue
+	readTokens     bool
+	addressRate    int
+	addressConns   int
+	trustedProxies listValue
+	tlsCert        string
+	tlsKey         string
+	adminListen    string
+
+	drainTime durationValue
+	cache     sizeValue
+	logLevel  string
+	logFormat string
 
 	contact    string
 	r2z2URL    string
@@ -53,6 +61,15 @@ type settings struct {
 	redisqTTL       durationValue
 	redisqByAddress bool
 
+	ledger         serversValue
+	ledgerName     string
+	node           string
+	ledgerReplicas int
+	ledgerCreds    string
+	ledgerCA       string
+	ledgerCert     string
+	ledgerKey      string
+
 	demo     bool
 	demoRate float64
 
@@ -62,6 +79,9 @@ type settings struct {
 
 // defaultConfigFile is read when it exists and no other file is named.
 const defaultConfigFile = "killfeed.toml"
+
+// logLevels are the levels of the log, the most talkative first.
+var logLevels = []string{"debug", "info", "warn", "error"}
 
 // flags makes the flags of all settings, in the order in which they are shown.
 func (s *settings) flags() *pflag.FlagSet {
@@ -86,6 +106,17 @@ func (s *settings) flags() *pflag.FlagSet {
 	fs.IntVar(&s.connRate, "connect-rate", 2000, "let at most this `number` of streams and sockets in a second; 0: no limit")
 	fs.Var(&s.origins, "socket-origins",
 		"pages that may open sockets, by `origin`, as in https://tools.example.com; several are separated by commas (default: all)")
+	fs.BoolVar(&s.readTokens, "read-tokens", false, "reading too needs a token: one with the scope read (see 'killfeed token')")
+	fs.IntVar(&s.addressRate, "address-rate", 500,
+		"let one address make at most this `number` of requests a second, five times as many after a pause; 0: no limit")
+	fs.IntVar(&s.addressConns, "address-connections", 1000,
+		"let one address have at most this `number` of streams and sockets open; 0: no limit")
+	fs.Var(&s.trustedProxies, "trusted-proxies",
+		"`networks` of proxies that are believed whom they forward for, as in 10.0.0.0/8; several are separated by commas (default: none)")
+	fs.StringVar(&s.tlsCert, "tls-cert", "", "serve over TLS with the certificate in this `file`; it is read again when it changes")
+	fs.StringVar(&s.tlsKey, "tls-key", "", "`file` with the key of that certificate")
+	fs.StringVar(&s.adminListen, "admin-listen", "",
+		"serve profiles, the log's level and build information on this `address` of their own, as in 127.0.0.1:6060 (default: nowhere)")
 	fs.Var(&s.dialects, "dialects", "older services to be a copy of: redisq, r2z2, zkillws, wanderer, evekill; off: none (default: all)")
 	s.redisqTTL = durationValue(3 * time.Hour)
 	fs.Var(&s.redisqTTL, "redisq-ttl", "remember a queue of RedisQ at most this long when nobody asks for it")
@@ -94,7 +125,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	fs.Var(&s.drainTime, "drain-time", "when the server stops, end streams and sockets one after another over at most this long")
 	s.cache = 64 << 20
 	fs.Var(&s.cache, "cache", "memory for the store's block cache")
-	fs.Var(choice(&s.logLevel, "info", "debug", "info", "warn", "error"), "log-level", "least level to log")
+	fs.Var(choice(&s.logLevel, "info", logLevels...), "log-level", "least level to log")
 	fs.Var(choice(&s.logFormat, "auto", "auto", "text", "json"), "log-format",
 		"how to log to standard error; auto: text on a terminal, else json")
 
@@ -109,6 +140,15 @@ func (s *settings) flags() *pflag.FlagSet {
 		"what characters, corporations and alliances are called; auto: asked of ESI when somebody wants names, and kept in --data; off: not at all")
 	fs.BoolVar(&s.images, "images", true,
 		"let the page show pictures of ships from CCP's image server; off (--images=false): browsers on it ask nobody but this server")
+	fs.Var(&s.ledger, "ledger",
+		"share the log with other nodes by way of these NATS `servers`, with commas between, as in nats://a:4222,nats://b:4222 (default: none, a feed of one node)")
+	fs.StringVar(&s.ledgerName, "ledger-name", "killfeed", "`name` of the shared log on the servers")
+	fs.StringVar(&s.node, "node", "", "`name` of this node, unlike that of any other (default: the machine's name)")
+	fs.IntVar(&s.ledgerReplicas, "ledger-replicas", 3, "`number` of servers that keep the shared log: 3 or 5; 1 for a single server")
+	fs.StringVar(&s.ledgerCreds, "ledger-creds", "", "`file` with the credentials for the servers: .creds, the seed of an nkey, or user:password")
+	fs.StringVar(&s.ledgerCA, "ledger-ca", "", "`file` with the certificates that those of the servers must be signed by (default: the system's)")
+	fs.StringVar(&s.ledgerCert, "ledger-cert", "", "`file` with this node's certificate, for servers that want one")
+	fs.StringVar(&s.ledgerKey, "ledger-key", "", "`file` with the key of that certificate")
 	fs.BoolVar(&s.demo, "demo", false, "make up killmails of invented pilots, without a network; --data is then killfeed-demo")
 	fs.Float64Var(&s.demoRate, "demo-rate", 1, "speed of the demo: at `1` a real evening's pace, at 10 ten times as fast")
 

@@ -126,6 +126,9 @@ func (a *app) directorySink() (*sink, error) {
 	if err != nil {
 		return nil, lockedHint(err, "a running server holds it: import into that, with --server "+a.settings.server)
 	}
+	if err := alone(store, a.settings.data); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
 	// No retention: an import removes nothing. The server does, with its own settings.
 	feed, err := killfeed.Open(store, killfeed.Options{Logger: log})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -34,7 +35,7 @@ const exitCodesHelp = `Every command ends with one of these:
     3  check found damage
     4  the server cannot be reached, or is opening its log or shutting down
     5  the data directory is in use by another process
-  130  interrupted (import, sde update, long polls and tail --limit; serve, and tail without a limit, end with 0)
+  130  interrupted (import, sde update, cluster init and leave, long polls and tail --limit; serve, and tail without a limit, end with 0)
 
 A second interrupt ends any command at once, by the signal.`
 
@@ -93,6 +94,7 @@ type app struct {
 	hooks    []webhookEntry // of the configuration file
 	started  bool           // a command's own code has begun
 	warnings warnings
+	level    slog.LevelVar // least level to log
 }
 
 func (a *app) root() *cobra.Command {
@@ -115,8 +117,8 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().AddFlag(a.flags.Lookup("config"))
 	root.AddCommand(
-		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.sdeCmd(), a.checkCmd(),
-		a.pollCmd(), a.nextCmd(), a.tailCmd(), a.topCmd(), a.showCmd(), a.clientsCmd(), a.webhooksCmd(), a.collectCmd(),
+		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.sdeCmd(), a.checkCmd(), a.clusterCmd(),
+		a.pollCmd(), a.nextCmd(), a.tailCmd(), a.topCmd(), a.showCmd(), a.clientsCmd(), a.tokenCmd(), a.webhooksCmd(), a.collectCmd(),
 		a.configCmd(), a.healthcheckCmd(), a.versionCmd(), a.upstreamSimCmd(),
 		&cobra.Command{Use: "exit-codes", Short: "What exit codes mean", Long: exitCodesHelp},
 	)

@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 			"sdearchive": sdeArchive,
 			"await":      await,
 			"killmails":  killmails,
+			"natsserver": natsserver,
 			"post":       post,
 			"receiver":   receiver,
 			"until":      until,

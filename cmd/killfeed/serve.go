@@ -19,8 +19,8 @@ import (
 
 	"killfeed"
 	"killfeed/ingest/demo"
-	"killfeed/pebblestore"
 	"killfeed/supervise"
+	"killfeed/tokens"
 	"killfeed/web"
 	"killfeed/web/dashboard"
 	"killfeed/webhook"
@@ -36,8 +36,9 @@ func (a *app) serveCmd() *cobra.Command {
 		Short: "Run the server",
 		Long: `Run the server: open the log in the data directory, or make one, and serve it over HTTP until SIGINT or SIGTERM.
 
-Reading is open to everybody who can reach the address. Inserting, collecting, and listing and deleting clients need the
-admin token, which is made at the first start in <data>/admin.token and read again on SIGHUP. The address answers at once: /livez with 200, all else
+Reading is open to everybody who can reach the address, unless --read-tokens is given. Inserting, collecting, and listing and
+deleting clients need the admin token, which is made at the first start in <data>/admin.token and read again on SIGHUP, or one
+that 'killfeed token create' makes. The address answers at once: /livez with 200, all else
 with 503 until the log is open.
 
 Regions, constellations, kinds of space, groups and names need static data: 'killfeed sde update', once and after the
@@ -54,8 +55,10 @@ switches a limit off.`,
 	c.Flags().StringVar(&addrFile, "addr-file", "", "when serving, write the bound address to this `file`; for scripts with --listen 127.0.0.1:0")
 	return a.command(c, []string{
 		"contact", "listen", "data", "memory", "retain", "retain-max", "max-bytes", "client-ttl", "max-clients",
-		"max-connections", "connect-rate", "socket-origins", "dialects", "redisq-ttl", "redisq-by-address", "drain-time", "cache", "log-level", "log-format",
+		"max-connections", "connect-rate", "read-tokens", "address-rate", "address-connections", "trusted-proxies", "tls-cert", "tls-key",
+		"admin-listen", "socket-origins", "dialects", "redisq-ttl", "redisq-by-address", "drain-time", "cache", "log-level", "log-format",
 		"r2z2-url", "esi-url", "redisq-url", "zkill-ws-url", "follow-url", "names", "images", "demo", "demo-rate",
+		"ledger", "ledger-name", "node", "ledger-replicas", "ledger-creds", "ledger-ca", "ledger-cert", "ledger-key",
 	}, func(ctx context.Context, _ []string) error { return a.serve(ctx, addrFile) })
 }
 
@@ -75,6 +78,13 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 			a.settings.data = "killfeed-demo"
 		}
 	}
+	cert, err := a.certificate()
+	if err != nil {
+		return err
+	}
+	if _, err := a.doors(); err != nil { // before anything is opened
+		return err
+	}
 	log := a.logger()
 	again, stop := hangups() // from the beginning: one that comes early must not end the process
 	defer stop()
@@ -84,6 +94,9 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 	}
 	var gate web.Gate
 	server := web.NewServer(&gate, log)
+	if cert != nil {
+		cert.secure(server)
+	}
 	stopped := context.AfterFunc(ctx, func() {
 		log.Info("stopping: no new requests, those in flight may end; a second signal stops at once", "cause", context.Cause(ctx))
 	})
@@ -91,11 +104,12 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 	services, running := errgroup.WithContext(ctx) // ends with the first signal, or the first service that fails
 	services.Go(func() error { return a.serveHTTP(running, server, &gate, listener, log) })
 
-	feed, store, err := a.openFeed(log)
+	feed, node, err := a.openFeed(ctx, log)
 	if err != nil {
 		services.Go(func() error { return err }) // ends the others
 		return services.Wait()
 	}
+	defer node.close()
 	defer func() {
 		if closing := feed.Close(); closing != nil {
 			err = errors.Join(err, fmt.Errorf("closing the log: %w", closing))
@@ -104,14 +118,16 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 		log.Info("stopped; the log is closed", "head", uint64(feed.State().Head))
 	}()
 	if running.Err() == nil { // else it was stopped while the log was being opened
-		services.Go(func() error { return a.runServices(running, &gate, feed, store, listener.Addr(), addrFile, again, log) })
+		services.Go(func() error {
+			return a.runServices(running, &gate, feed, node, listener.Addr(), addrFile, cert, again, log)
+		})
 	}
 	return services.Wait()
 }
 
 // runServices lets requests through to the feed and runs what works in the background until ctx ends.
-func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, addr net.Addr, addrFile string,
-	again <-chan os.Signal, log *slog.Logger) error {
+func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Feed, node node, addr net.Addr, addrFile string,
+	cert *certificate, again <-chan os.Signal, log *slog.Logger) error {
 	if err := a.checkDemo(feed); err != nil {
 		return err
 	}
@@ -122,11 +138,11 @@ func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Fe
 		return err
 	}
 	if a.settings.demo {
-		tree.Add("demo", func(ctx context.Context) error { return a.runDemo(ctx, feed) })
+		tree.Add("demo", node.lead.only(func(ctx context.Context) error { return a.runDemo(ctx, feed) }))
 	}
 	sources := &sources{tree: tree}
 	if !a.settings.demo {
-		if sources, err = a.newSources(feed, tree, log); err != nil {
+		if sources, err = a.newSources(feed, node.lead, tree, log); err != nil {
 			return err
 		}
 	}
@@ -147,33 +163,50 @@ func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Fe
 		return err
 	}
 	defer hooks.Close()
-	if api, err = a.open(gate, feed, store, sources, hooks, addr, addrFile, log); err != nil {
+	named, watch, err := a.loadTokens(log)
+	if err != nil {
+		return err
+	}
+	inside, err := a.listenAdmin()
+	if err != nil {
+		return err
+	}
+	if api, err = a.open(gate, feed, node, sources, hooks, named, addr, addrFile, log); err != nil {
 		return err
 	}
 	for _, h := range hooks.Hooks() {
-		tree.Add("webhook "+h.Name(), h.Run)
+		tree.Add("webhook "+h.Name(), node.lead.only(h.Run))
 	}
-	tree.Add("token", func(ctx context.Context) error { return a.followHangups(ctx, again, api, static, log) })
+	secrets := &secrets{app: a, api: api, static: static, cert: cert, tokens: watch, log: log}
+	tree.Add("token", func(ctx context.Context) error { return secrets.follow(ctx, again) })
+	if inside != nil {
+		tree.Add("admin listener", func(ctx context.Context) error { return a.serveAdmin(ctx, inside, api, log) })
+	}
 	return tree.Run(ctx)
 }
 
 // open lets requests through to the feed and says so.
-func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store, sources *sources, hooks *webhook.Set, addr net.Addr,
-	addrFile string, log *slog.Logger) (*web.API, error) {
+func (a *app) open(gate *web.Gate, feed *killfeed.Feed, node node, sources *sources, hooks *webhook.Set, named *tokens.Set,
+	addr net.Addr, addrFile string, log *slog.Logger) (*web.API, error) {
 	token, tokenFile, err := adminToken(a.settings.data, log)
 	if err != nil {
 		return nil, err
 	}
+	doors, err := a.doors()
+	if err != nil {
+		return nil, err
+	}
 	api, err := web.New(feed, web.Config{
+		Tokens: named, ReadTokens: a.settings.readTokens, Doors: doors, AddressConnections: a.settings.addressConns,
 		MaxConnections: a.settings.maxConns, ConnectRate: a.settings.connRate, Origins: a.settings.origins,
 		AdminToken: token, Version: version(), Retention: a.retention(), Logger: log,
 		Collectors: []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "killfeed_store_disk_bytes", Help: "Space that the store takes on its file system.",
-		}, func() float64 { return float64(store.DiskBytes()) }), sources, nameMetrics{sources.names}, webhookMetrics{hooks}},
+		}, func() float64 { return float64(node.store.DiskBytes()) }), sources, nameMetrics{sources.names}, webhookMetrics{hooks}, node},
 		Names:    sources.names,
 		Complete: sources.complete(), Degraded: sources.degraded,
 		Services: func() any { return sources.tree.Status() }, Sources: func() any { return sources.status() },
-		Webhooks:    webhookStatus(hooks),
+		Webhooks: webhookStatus(hooks), Cluster: node.status(),
 		PauseSource: sources.pause, Warnings: func() any { return a.warnings.list() },
 	})
 	if err != nil {
@@ -191,8 +224,8 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, store *pebblestore.Store
 	sources.tree.Add("connections", api.Run)
 	gate.Open(api)
 	if a.settings.logFormat == "json" { // whoever reads that wants nothing else
-		log.Info("serving", "version", version(), "url", urlOf(addr), "data", a.settings.data, "token_file", tokenFile,
-			"sources", a.sourcesText(urlOf(addr)))
+		log.Info("serving", "version", version(), "url", a.urlOf(addr), "data", a.settings.data, "token_file", tokenFile,
+			"sources", a.sourcesText(a.urlOf(addr)))
 	} else {
 		a.banner(addr, feed.State(), tokenFile)
 	}
@@ -225,7 +258,11 @@ func (a *app) serveHTTP(ctx context.Context, server *http.Server, gate *web.Gate
 	served := make(chan struct{})
 	group.Go(func() error {
 		defer close(served)
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := server.Serve
+		if server.TLSConfig != nil {
+			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		}
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
 		}
 		return nil
@@ -249,25 +286,6 @@ func (a *app) serveHTTP(ctx context.Context, server *http.Server, gate *web.Gate
 	return group.Wait()
 }
 
-// openFeed opens the log.
-func (a *app) openFeed(log *slog.Logger) (*killfeed.Feed, *pebblestore.Store, error) {
-	s := &a.settings
-	if s.memory { // there is no store there, but the token is
-		if err := os.MkdirAll(s.data, 0o750); err != nil {
-			return nil, nil, fmt.Errorf("making the data directory: %w", err)
-		}
-	}
-	store, err := pebblestore.Open(s.data, pebblestore.Options{Memory: s.memory, Cache: int64(s.cache), Logger: log})
-	if err != nil {
-		return nil, nil, lockedHint(err, "another killfeed runs on this directory; stop it, or choose another directory with --data")
-	}
-	feed, err := killfeed.Open(store, killfeed.Options{Retention: a.retention(), MaxClients: s.maxClients, Logger: log})
-	if err != nil {
-		return nil, nil, errors.Join(err, store.Close())
-	}
-	return feed, store, nil
-}
-
 func (a *app) retention() killfeed.Retention {
 	s := &a.settings
 	return killfeed.Retention{
@@ -277,7 +295,7 @@ func (a *app) retention() killfeed.Retention {
 
 // banner tells people where everything is. It goes to standard error beside the log.
 func (a *app) banner(addr net.Addr, st killfeed.State, tokenFile string) {
-	url, data := urlOf(addr), a.settings.data
+	url, data := a.urlOf(addr), a.settings.data
 	if full, err := filepath.Abs(data); err == nil {
 		data = full
 	}
@@ -293,6 +311,9 @@ func (a *app) banner(addr net.Addr, st killfeed.State, tokenFile string) {
 	reach := "only this machine can reach it"
 	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		reach = "everybody who can reach it may read; inserting needs the token"
+		if a.settings.readTokens {
+			reach = "everybody can reach it; reading and inserting need a token"
+		}
 	}
 	fmt.Fprintf(a.stderr, `killfeed %s is serving
   url        %s  (%s)
@@ -338,13 +359,22 @@ func retentionText(r killfeed.Retention) string {
 	return strings.Join(parts, "; ")
 }
 
+// urlScheme is what the server's URLs begin with.
+func (a *app) urlScheme() string {
+	if a.settings.tlsCert != "" {
+		return "https://"
+	}
+	return "http://"
+}
+
 // urlOf is an address as a URL that works on this machine.
-func urlOf(addr net.Addr) string {
+func (a *app) urlOf(addr net.Addr) string {
+	scheme := a.urlScheme()
 	host, port, err := net.SplitHostPort(addr.String())
 	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
-		return "http://" + net.JoinHostPort("127.0.0.1", port)
+		return scheme + net.JoinHostPort("127.0.0.1", port)
 	}
-	return "http://" + addr.String()
+	return scheme + addr.String()
 }
 
 // writeAddr writes the file whole or not at all: scripts wait for it to appear.
@@ -362,9 +392,8 @@ func writeAddr(path string, addr net.Addr) error {
 
 // logger logs to standard error: text for people, JSON for machines.
 func (a *app) logger() *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(a.settings.logLevel)) // one of the flag's choices
-	opts := &slog.HandlerOptions{Level: level}
+	_ = a.level.UnmarshalText([]byte(a.settings.logLevel)) // one of the flag's choices
+	opts := &slog.HandlerOptions{Level: &a.level}
 	var h slog.Handler = slog.NewJSONHandler(a.stderr, opts)
 	if a.settings.logFormat == "text" || a.settings.logFormat == "auto" && isTerminal(a.stderr) {
 		h = slog.NewTextHandler(a.stderr, opts)

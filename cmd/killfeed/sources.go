@@ -36,12 +36,13 @@ type sources struct {
 	bodies  *esi.Client     // nil without a contact
 	names   *names.Book     // nil when they are switched off
 	tree    *supervise.Tree
+	lead    leading
 	close   []func()
 }
 
-// newSources makes the sources as services of the tree.
-func (a *app) newSources(feed *killfeed.Feed, tree *supervise.Tree, log *slog.Logger) (*sources, error) {
-	s := &sources{tree: tree}
+// newSources makes the sources as services of the tree. In a cluster the node that leads follows them.
+func (a *app) newSources(feed *killfeed.Feed, lead leading, tree *supervise.Tree, log *slog.Logger) (*sources, error) {
+	s := &sources{tree: tree, lead: lead}
 	set := &a.settings
 	if set.contact == "" {
 		s.idle = append(s.idle, ingest.Status{Name: "r2z2", State: ingest.Stopped, Detail: noContact, Since: time.Now().UTC()})
@@ -50,7 +51,12 @@ func (a *app) newSources(feed *killfeed.Feed, tree *supervise.Tree, log *slog.Lo
 	add := func(name string, quiet bool, source ingest.Source) {
 		in := ingest.NewIntake(feed, name, quiet, log)
 		s.intakes = append(s.intakes, in)
-		tree.Add("source "+name, func(ctx context.Context) error { return in.Run(ctx, source) })
+		run := func(ctx context.Context) error {
+			defer standBy(feed, in)
+			return in.Run(ctx, source)
+		}
+		standBy(feed, in)
+		tree.Add("source "+name, lead.only(run))
 	}
 	var err error
 	if s.bodies, err = a.newESI(s, log); err != nil {
@@ -145,6 +151,13 @@ func (s *sources) complete() func(ctx context.Context, item []byte) (*killfeed.K
 func (s *sources) stop() {
 	for _, f := range s.close {
 		f()
+	}
+}
+
+// standBy notes who follows the source when this node does not.
+func standBy(feed *killfeed.Feed, in *ingest.Intake) {
+	if err := feed.Leads(); err != nil {
+		in.Is(ingest.StandingBy, err.Error())
 	}
 }
 
