@@ -50,7 +50,7 @@ const list = new List(root, {
   loss: kill => filters.isLoss(filter, kill.victim),
   changed(waiting, held) {
     const text = held && waiting > 0 ? `+${waiting} new` : list.cut ? "To the newest" : ""
-    pill.hidden = text === ""
+    if (pill.hidden !== (text === "")) pill.hidden = text === "" // written again it would be a frame, for every killmail
     setText(pill, text)
     const away = document.visibilityState === "hidden" || held
     const title = (away && waiting > 0 ? `(${waiting}) ` : "") + "killfeed"

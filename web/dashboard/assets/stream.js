@@ -111,7 +111,9 @@ export class Follower {
     let turn = performance.now()
     try {
       for (;;) {
+        const asked = performance.now()
         const {done, value} = await reader.read()
+        if (performance.now() - asked > 4) turn = performance.now() // nothing was there to read, and the browser had its turn
         if (done || one.aborted) return
         this.#heard = Date.now()
         const lines = (rest + value).split("\n")
