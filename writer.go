@@ -41,6 +41,7 @@ type writer struct {
 	// Owned by the writer's goroutine.
 	fresh   map[int64]*Event // newest versions in the group being built, by killmail id
 	known   map[int64]Known  // what the group being built makes of them
+	held    *request         // waits for the next group, as this one would be too large with it
 	through EventID          // events up to here are to be removed, as another node has decided
 	deaf    bool             // news could not be taken, and are tried again when retry fires
 	retry   *time.Timer
@@ -51,6 +52,9 @@ const (
 	// first in line wait.
 	maxGroup      = 1024
 	maxGroupBytes = 8 << 20
+	// maxShared bounds a group's killmails where nodes share the log: so many are appended whole or not at all.
+	maxShared      = 1000
+	maxSharedBytes = 4 << 20
 	// writeBehind is the longest that an automatic commit stays in memory only.
 	writeBehind = 100 * time.Millisecond
 	// writeLate is the same for what subscriptions commit. They do it with every event, and one write a second does for all.
@@ -187,6 +191,11 @@ func (w *writer) run(ctx context.Context) {
 	group := make([]*request, 0, maxGroup)
 	for {
 		group = group[:0]
+		if r := w.held; r != nil {
+			w.held = nil
+			w.commit(ctx, w.gather(append(group, r)))
+			continue
+		}
 		select {
 		case r := <-w.requests:
 			group = w.gather(append(group, r))
@@ -226,14 +235,19 @@ func (w *writer) run(ctx context.Context) {
 // last group woke are about to come back with their next request, and would miss this group by microseconds, so that every
 // other group would be of one.
 func (w *writer) gather(group []*request) []*request {
-	bytes, yields := 0, 0
+	bytes, killmails, yields := 0, len(group[0].killmails), 0
 	for len(group) < maxGroup && bytes < maxGroupBytes {
 		select {
 		case r := <-w.requests:
-			group = append(group, r)
 			for _, k := range r.killmails {
 				bytes += len(k.JSON)
 			}
+			killmails += len(r.killmails)
+			if w.shared && (killmails > maxShared || bytes > maxSharedBytes) && len(r.killmails) > 0 {
+				w.held = r
+				return group
+			}
+			group = append(group, r)
 			yields = 0
 		default:
 			if yields++; yields > 2 {
