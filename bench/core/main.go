@@ -43,10 +43,14 @@ func main() {
 		measure("limits", limits),
 		measure("idle", idle),
 		measure("next", next),
+		measure("poll", poll),
+		measure("stored", stored),
 		measure("fetch", fetch),
 		measure("insert", insert),
 		measure("import", importDay),
 		measure("open", reopen),
+		measure("memory", memory),
+		measure("size", size),
 	}))
 }
 

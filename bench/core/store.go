@@ -20,30 +20,6 @@ import (
 	"killfeed/pebblestore"
 )
 
-// limits measures what the machine itself can do.
-func limits(ctx context.Context, b *bench) ([]suite.Result, error) {
-	f, err := os.Create(filepath.Join(b.Work, "limits"))
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	page := make([]byte, 4096)
-	n, start := 0, time.Now()
-	for ; time.Since(start) < b.round; n++ {
-		if _, err := f.Write(page); err != nil {
-			return nil, err
-		}
-		if err := f.Sync(); err != nil {
-			return nil, err
-		}
-	}
-	return []suite.Result{{
-		Measure: "limit: append 4 KB and fsync, one after another", Ours: suite.PerSecond(float64(n) / time.Since(start).Seconds()),
-		Ratio: 1,
-	}}, nil
-}
-
 // fetch measures how the cost of a read depends on what is stored.
 func fetch(ctx context.Context, b *bench) ([]suite.Result, error) {
 	_, topics := hotSystems()

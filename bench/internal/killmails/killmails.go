@@ -25,9 +25,12 @@ func New() *storetest.Maker {
 }
 
 // Fresh makes killmails that no log has yet.
-func Fresh() *storetest.Maker {
+func Fresh() *storetest.Maker { return FreshOf(time.Now()) }
+
+// FreshOf makes killmails that no log has which was not given them by a maker of the same begin: two of those make the same ones.
+func FreshOf(begin time.Time) *storetest.Maker {
 	return storetest.NewMaker(storetest.MakerOptions{
-		Seed: uint64(time.Now().UnixNano()), Systems: Systems, Bytes: storetest.TypicalBytes, FirstID: time.Now().UnixMicro(),
+		Seed: uint64(begin.UnixNano()), Systems: Systems, Bytes: storetest.TypicalBytes, FirstID: begin.UnixMicro(),
 	})
 }
 

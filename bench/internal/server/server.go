@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,4 +163,38 @@ func (s *Server) Send(method, path, body string) (status int, answer []byte, err
 	}
 	defer c.Close()
 	return c.Do(fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", method, path, len(body), body))
+}
+
+// FreePort is a port of the loopback interface that nobody listens on at the moment.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// StartAt runs a server that listens on an address which it was told, and waits until it does.
+func StartAt(ctx context.Context, addr, name string, args ...string) (*Server, error) {
+	s := &Server{Addr: addr, cmd: exec.Command(name, args...), ended: make(chan struct{})}
+	s.cmd.Stderr = &s.stderr
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { // ends with the process
+		s.result = s.cmd.Wait()
+		close(s.ended)
+	}()
+	err := s.await(ctx, func() bool {
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }

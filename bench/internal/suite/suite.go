@@ -3,6 +3,7 @@
 package suite
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -25,18 +26,18 @@ type Config struct {
 	Rounds   int    // of each side; one more goes before, which does not count
 	Only     string // comma-separated names of measures; empty means all
 	Profile  string // file for a CPU profile of this process; empty means none
-	JSON     bool
+	JSON     string // file for the results as JSON; empty means none
 }
 
 // Flags defines the flags. The values that c has are the defaults.
 func (c *Config) Flags(f *flag.FlagSet) {
 	f.StringVar(&c.Killfeed, "killfeed", c.Killfeed, "the killfeed binary to measure")
 	f.StringVar(&c.Work, "work", filepath.Join(os.TempDir(), "killfeed-bench"), "where the logs to measure are kept")
-	f.IntVar(&c.Events, "events", 1_000_000, "events in the large log")
+	f.IntVar(&c.Events, "events", cmp.Or(c.Events, 1_000_000), "events in the large log")
 	f.IntVar(&c.Rounds, "rounds", c.Rounds, "rounds of each side")
 	f.StringVar(&c.Only, "only", "", "comma-separated names of measures; empty means all")
 	f.StringVar(&c.Profile, "cpuprofile", "", "write a CPU profile of the measures that run in this process")
-	f.BoolVar(&c.JSON, "json", false, "print the results as JSON")
+	f.StringVar(&c.JSON, "json", "", "also write the results to this file, as JSON; - writes them to standard output in place of the table")
 }
 
 // Result is one line of the table.
@@ -47,13 +48,61 @@ type Result struct {
 	Ratio     float64 `json:"ratio"` // above 1 means that ours is the better
 	Want      string  `json:"want"`  // empty: for information only
 	Met       bool    `json:"met"`
+	Promise   bool    `json:"promise,omitempty"` // it is one of those that the final table of all suites judges the program by
 	Note      string  `json:"note,omitempty"`
+}
+
+// Report is what a JSON file holds.
+type Report struct {
+	Results []Result `json:"results,omitempty"`
+	Tables  []Table  `json:"tables,omitempty"`
 }
 
 // Measure is something to be measured. Run ends soon after its context.
 type Measure struct {
 	Name string
 	Run  func(context.Context) ([]Result, error)
+}
+
+// Growth is a table to be measured.
+type Growth struct {
+	Name string
+	Run  func(context.Context) (Table, error)
+}
+
+// MainTables is Main for tables.
+func MainTables(c Config, growths []Growth) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := runTables(ctx, c, growths, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func runTables(ctx context.Context, c Config, growths []Growth, out io.Writer) error {
+	chosen, err := choose(growths, func(g Growth) string { return g.Name }, c.Only)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Work, 0o755); err != nil {
+		return err
+	}
+	var r Report
+	for _, g := range chosen {
+		Progress("== %s", g.Name)
+		t, err := g.Run(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.Name, err)
+		}
+		if c.JSON != "-" {
+			t.Print(out)
+			fmt.Fprintln(out)
+		}
+		r.Tables = append(r.Tables, t)
+	}
+	return r.Write(c.JSON)
 }
 
 // Main runs the measures until they are done or the process is told to end, and prints their results to standard output.
@@ -69,7 +118,7 @@ func Main(c Config, measures []Measure) int {
 }
 
 func run(ctx context.Context, c Config, measures []Measure, out io.Writer) error {
-	chosen, err := choose(measures, c.Only)
+	chosen, err := choose(measures, func(m Measure) string { return m.Name }, c.Only)
 	if err != nil {
 		return err
 	}
@@ -99,17 +148,20 @@ func run(ctx context.Context, c Config, measures []Measure, out io.Writer) error
 			Progress("   %s: %s against %s: %.2f (%s) %s", r.Measure, r.Ours, r.Yardstick, r.Ratio, r.Want, r.Note)
 		}
 	}
-	return print(out, all, c.JSON)
+	if c.JSON != "-" {
+		Print(out, all)
+	}
+	return Report{Results: all}.Write(c.JSON)
 }
 
 // choose returns the measures that are named, in their own order.
-func choose(measures []Measure, only string) (chosen []Measure, err error) {
+func choose[M any](measures []M, name func(M) string, only string) (chosen []M, err error) {
 	if only == "" {
 		return measures, nil
 	}
 	names := strings.Split(only, ",")
 	for _, m := range measures {
-		if i := slices.Index(names, m.Name); i >= 0 {
+		if i := slices.Index(names, name(m)); i >= 0 {
 			chosen, names = append(chosen, m), slices.Delete(names, i, i+1)
 		}
 	}
@@ -119,12 +171,37 @@ func choose(measures []Measure, only string) (chosen []Measure, err error) {
 	return chosen, nil
 }
 
-func print(out io.Writer, all []Result, asJSON bool) error {
-	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(all)
+// Write writes the report to a file; to standard output when it is "-", and not at all when it is empty.
+func (r Report) Write(file string) error {
+	if file == "" {
+		return nil
 	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	if file == "-" {
+		_, err := os.Stdout.Write(b)
+		return err
+	}
+	return os.WriteFile(file, b, 0o644)
+}
+
+// ReadReport reads what Write wrote.
+func ReadReport(file string) (r Report, err error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("%s is no report: %w", file, err)
+	}
+	return r, nil
+}
+
+// Print prints the results as a table in Markdown.
+func Print(out io.Writer, all []Result) {
 	fmt.Fprintln(out, "| measure | ours | yardstick | ratio | wanted | met | note |\n|---|---|---|---|---|---|---|")
 	for _, r := range all {
 		met := "yes"
@@ -134,9 +211,12 @@ func print(out io.Writer, all []Result, asJSON bool) error {
 		if r.Want == "" {
 			met = ""
 		}
-		fmt.Fprintf(out, "| %s | %s | %s | %.2f | %s | %s | %s |\n", r.Measure, r.Ours, r.Yardstick, r.Ratio, r.Want, met, r.Note)
+		ratio := fmt.Sprintf("%.2f", r.Ratio)
+		if r.Yardstick == "" {
+			ratio = ""
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", r.Measure, r.Ours, r.Yardstick, ratio, r.Want, met, r.Note)
 	}
-	return nil
 }
 
 // Progress tells, on standard error, what is going on.
