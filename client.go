@@ -58,6 +58,10 @@ type client struct {
 	hold    Hold
 	version uint64
 	sought  bool
+	// claimed is the last Holder that this node has told of, which may come back as news. moving: it was moved here in memory, and the
+	// others are told with what is written behind.
+	claimed string
+	moving  bool
 }
 
 // due says when a client's dirty offsets are written.
@@ -206,6 +210,8 @@ type dirtyOffsets struct {
 	// seen is the client's record when the store has none yet, else nil. Without one a client would count as unseen for
 	// decades after a restart.
 	seen *ClientSeen
+	// moved: client.moving.
+	moved bool
 }
 
 // takeDirty returns what is to be written behind, with late also what is due late, and marks it clean. It runs on the writer's
@@ -233,7 +239,8 @@ func (r *registry) takeDirty(late bool) []dirtyOffsets {
 				}
 			}
 		}
-		c.dirty, c.due = c.dirty[:0], dueNever
+		d.moved = c.moving && len(d.offsets) > 0
+		c.dirty, c.due, c.moving = c.dirty[:0], dueNever, c.moving && !d.moved
 		c.mu.Unlock()
 		if c.saved == 0 && len(d.offsets) > 0 {
 			seen := c.record(c.seen.Load())
@@ -249,6 +256,11 @@ func (r *registry) putBack(d dirtyOffsets) {
 	topics := make([]Topic, len(d.offsets))
 	for i, o := range d.offsets {
 		topics[i] = o.Topic
+	}
+	if d.moved {
+		d.client.mu.Lock()
+		d.client.moving = true
+		d.client.mu.Unlock()
 	}
 	r.dirtyTopics(d.client, topics, dueSoon)
 }

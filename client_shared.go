@@ -14,17 +14,26 @@ import (
 // adopt takes over what other nodes have made of a client. What this node is ahead of them stays, and is written behind. It runs on the
 // writer's goroutine, which takes no turn: see client.version and client.sought.
 func (f *Feed) adopt(r SharedClient) {
-	c := f.clients.get(r.Client)
-	switch {
-	case r.Gone && c == nil:
-	case r.Gone:
-		f.clients.lose(c)
-	case c == nil:
-		c = loadClient(r.ClientRecord)
-		c.hold = r.Hold
-		f.clients.add(c)
-	default:
-		f.merge(c, r)
+	for {
+		c := f.clients.get(r.Client)
+		switch {
+		case c == nil && r.Gone:
+			return
+		case c == nil:
+			c = loadClient(r.ClientRecord)
+			c.hold = r.Hold
+			if f.clients.add(c) {
+				return
+			} // else a call here has made one a moment ago
+		case r.Gone:
+			f.clients.lose(c)
+			return
+		case c.saved != 0 && c.created != r.Created.UnixMilli(): // deleted, and made anew, and only the latter was heard of
+			f.clients.lose(c)
+		default:
+			f.merge(c, r)
+			return
+		}
 	}
 }
 
@@ -38,16 +47,21 @@ func (r *registry) lose(c *client) {
 	c.endLive(nil, fmt.Errorf("client %q was deleted: %w", c.name, ErrNotFound))
 }
 
-// add adds a client that another node has made, also beyond the limit: the limit is kept by who makes them.
-func (r *registry) add(c *client) {
+// add adds a client that another node has made, also beyond the limit: the limit is kept by who makes them. It returns false when there is
+// one of that name.
+func (r *registry) add(c *client) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.byName[c.name] != nil {
+		return false
+	}
 	r.byName[c.name] = c
+	return true
 }
 
 // merge makes c what r says.
 func (f *Feed) merge(c *client, r SharedClient) {
-	c.saved = r.At.UnixMilli()
+	c.created, c.saved = r.Created.UnixMilli(), r.At.UnixMilli()
 	for {
 		seen := c.seen.Load()
 		if seen >= c.saved || c.seen.CompareAndSwap(seen, c.saved) {
@@ -61,15 +75,16 @@ func (f *Feed) merge(c *client, r SharedClient) {
 		switch {
 		case o == nil:
 			c.set(t, offset{at: at})
-		case o.dirty && !sought:
-			o.at = max(o.at, at)
-		case sought:
+		case sought, !o.dirty && at < o.at:
 			*o = offset{at: at}
-		default:
-			o.at, o.dirty = at, false
+		case !o.dirty:
+			o.at = at
+		case !c.moving: // else it may have been moved back here
+			o.at = max(o.at, at)
 		}
 	}
-	replaced := len(c.live) > 0 && r.Holder != c.hold.Holder
+	c.moving = c.moving && !sought
+	replaced := len(c.live) > 0 && r.Holder != c.hold.Holder && r.Holder != c.claimed
 	c.hold = r.Hold
 	c.version++
 	if sought && len(c.live) > 0 && !replaced {
@@ -102,22 +117,39 @@ func (f *Feed) ready(ctx context.Context, c *client) (version uint64, err error)
 	return version, err
 }
 
-// arrive waits a moment until this node's log has the event of a cursor of its own epoch: another node gave it out, and this one is some
-// milliseconds behind. Else the cursor would seem to be past the end of the log, and its reader get again what it has had.
+// arrive waits a moment until this node's log has the event of a cursor of its own epoch: see reach.
 func (f *Feed) arrive(ctx context.Context, c Cursor) error {
-	if !f.writer.shared || c.After <= EventID(f.bells.through.Load()) || c.Epoch != "" && c.Epoch != f.store.State().Epoch {
+	if c.Epoch != "" && c.Epoch != f.store.State().Epoch {
+		return nil
+	}
+	return f.reach(ctx, c.After)
+}
+
+// reach waits a moment until this node's log has an event that somebody names: another node gave it out, and this one is some
+// milliseconds behind. Else it would seem to be past the end of the log, so that who has had it got again what came before, and who asks
+// for it were put elsewhere. The error is ErrBehind when it takes longer than a moment; nil is also for an event that no node has.
+func (f *Feed) reach(ctx context.Context, id EventID) error {
+	if !f.writer.shared || id <= EventID(f.bells.through.Load()) {
 		return nil
 	}
 	short, cancel := context.WithTimeout(ctx, behindWait)
 	defer cancel()
-	err := f.Await(short, c.After)
+	err := f.Await(short, id)
 	if err == nil || ctx.Err() != nil || errors.Is(err, ErrClosed) {
 		return err
 	}
-	if f.writer.ledger.Health() != nil { // who knows whether there is such an event
-		return fmt.Errorf("reading behind event %d, and this node has events up to %d: %w", c.After, f.store.State().Head, ErrBehind)
+	if err = f.writer.ledger.Health(); err == nil {
+		ask, cancel := context.WithTimeout(ctx, behindWait)
+		defer cancel()
+		var head EventID
+		if head, err = f.writer.ledger.Head(ask); err == nil && id > head {
+			return nil
+		}
 	}
-	return nil
+	if err != nil { // who knows whether there is such an event
+		return fmt.Errorf("looking for event %d, and this node has events up to %d: %w: %w", id, f.store.State().Head, ErrBehind, err)
+	}
+	return fmt.Errorf("looking for event %d, and this node has events up to %d: %w", id, f.store.State().Head, ErrBehind)
 }
 
 // agree moves the client's offsets past what was returned, as commit does, once the nodes agree. Only then may it be answered: another
@@ -126,6 +158,8 @@ func (f *Feed) arrive(ctx context.Context, c Cursor) error {
 // has changed the client since it was at version. The caller has the client's turn.
 func (s *search) agree(ctx context.Context, c *client, version uint64) error {
 	f := s.feed
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a request that is given up while it waits in line commits nothing
 	if err := f.writer.clientHealth(); err != nil {
 		return fmt.Errorf("committing what client %q is to get: %w", c.name, err)
 	}
@@ -148,6 +182,9 @@ func (s *search) agree(ctx context.Context, c *client, version uint64) error {
 			defer c.mu.Unlock()
 			if c.gone || c.version != version {
 				return errMoved
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 			for t, id := range moves {
 				b.Offsets = append(b.Offsets, Offset{Client: c.name, Topic: t, At: id})
@@ -178,19 +215,31 @@ func (c *client) claim(ctx context.Context, f *Feed, holder any) error {
 	if !f.writer.shared || claimed || f.writer.clientHealth() != nil {
 		return nil
 	}
-	name := rand.Text()
-	return f.writer.do(ctx, &request{
+	name, seen := rand.Text(), c.seen.Load()
+	c.mu.Lock()
+	c.claimed = name
+	c.mu.Unlock()
+	err := f.writer.do(ctx, &request{
 		client: c,
 		change: func(b *Batch) error {
+			if err := c.there(); err != nil {
+				return err
+			}
 			b.Holds = append(b.Holds, HoldChange{Client: c.name, Holder: name})
-			return c.there()
+			b.Seen = append(b.Seen, c.record(seen)) // it may be the first that is written of the client
+			return nil
 		},
 		apply: func() {
+			c.saved = seen
 			c.mu.Lock()
 			c.hold.Holder = name
 			c.mu.Unlock()
 		},
 	})
+	if errors.Is(err, ErrUnavailable) {
+		err = nil
+	}
+	return err
 }
 
 // seeks has subscriptions go on where another node has moved their client. That takes the client's turn, which the writer must not

@@ -44,6 +44,9 @@ type Ledger interface {
 	// another node collects.
 	Remove(ctx context.Context, through EventID) error
 
+	// Head asks for the last event that the nodes have agreed on. This node may not have it yet.
+	Head(ctx context.Context) (EventID, error)
+
 	// Leads is nil when this node does what one node does for all: follow sources, collect, post to webhooks. Else it is
 	// ErrNotLeader, wrapped with the name of the one that does if it is known.
 	Leads() error
@@ -126,6 +129,7 @@ func (a alone) Agree(context.Context, *Batch) (Outcome, error) { return Outcome{
 func (a alone) News() <-chan struct{}                          { return nil }
 func (a alone) Take() (News, error)                            { return News{}, nil }
 func (a alone) Remove(context.Context, EventID) error          { return nil }
+func (a alone) Head(context.Context) (EventID, error)          { return a.store.State().Head, nil }
 func (a alone) Leads() error                                   { return nil }
 func (a alone) Health() error                                  { return nil }
 func (a alone) Close() error                                   { return nil }

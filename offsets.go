@@ -7,10 +7,14 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 )
 
 // begin records the positions of topics that the client has not used. The caller has the client's turn.
 func (f *Feed) begin(ctx context.Context, c *client, topics []Topic, start Start) error {
+	if err := f.reach(ctx, start.last()); err != nil {
+		return err
+	}
 	m := move{feed: f, client: c, topics: topics, to: func() (EventID, error) { return start.after(f.store) }, unused: true}
 	return m.orInMemory(ctx)
 }
@@ -28,6 +32,9 @@ type move struct {
 	at   EventID // what to returned
 	set  []Topic // those that it sets
 	seen int64
+
+	givenUp  atomic.Bool // it was made in another way since
+	inMemory bool        // the other nodes do not know
 }
 
 // durably returns when the move is on disk.
@@ -49,10 +56,14 @@ func (m *move) orInMemory(ctx context.Context) error {
 	if !errors.Is(err, ErrDiskFull) && !errors.Is(err, ErrFailed) && !errors.Is(err, ErrUnavailable) {
 		return err
 	}
-	// Not by the writer: it may be what hangs on the disk.
+	// Not by the writer: it may be what hangs on the disk. Then the move that it was given may still be in line, and must not undo what
+	// comes behind this one.
+	m.givenUp.Store(true)
+	m = &move{feed: m.feed, client: m.client, topics: m.topics, to: m.to, unused: m.unused}
 	if err := m.resolve(); err != nil {
 		return err
 	}
+	m.inMemory = true
 	m.apply()
 	m.feed.clients.dirtyTopics(m.client, m.topics, dueSoon)
 	return nil
@@ -83,6 +94,9 @@ func (m *move) resolve() (err error) {
 
 // change is what is written. It runs on the writer's goroutine.
 func (m *move) change(b *Batch) error {
+	if m.givenUp.Load() {
+		return ErrOutcomeUnknown
+	}
 	if err := m.resolve(); err != nil {
 		return err
 	}
@@ -102,11 +116,15 @@ func (m *move) apply() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range m.set {
-		if !m.unused || c.offsets[t] == nil {
+		if c.offsets[t] == nil || !m.unused && !m.givenUp.Load() {
 			c.set(t, offset{at: m.at})
 		}
 	}
-	if !m.unused {
+	switch {
+	case m.unused || !m.feed.writer.shared:
+	case m.inMemory:
+		c.moving = true
+	default:
 		c.hold.Moves++
 	}
 }
@@ -136,6 +154,13 @@ func (f *Feed) Commit(ctx context.Context, name string, offsets map[Topic]EventI
 	}
 	if len(offsets) > MaxTopics {
 		return nil, invalid("offsets", strconv.Itoa(len(offsets))+" topics", "at most "+strconv.Itoa(MaxTopics))
+	}
+	last := EventID(0)
+	for _, id := range offsets {
+		last = max(last, id)
+	}
+	if err := f.reach(ctx, last); err != nil {
+		return nil, err
 	}
 	head := f.store.State().Head
 	for t, id := range offsets {
@@ -211,6 +236,9 @@ func (f *Feed) Seek(ctx context.Context, name string, to Start, topics []Topic) 
 		if topics, err = f.distinct(topics); err != nil {
 			return ClientInfo{}, err
 		}
+	}
+	if err := f.reach(ctx, to.last()); err != nil {
+		return ClientInfo{}, err
 	}
 	c, err := f.take(ctx, name, true)
 	if err != nil {

@@ -127,6 +127,14 @@ func (s Start) String() string {
 	return "earliest"
 }
 
+// last is the event that the log has to have for s to be a place in it; 0: it always is.
+func (s Start) last() EventID {
+	if s.kind != startID {
+		return 0
+	}
+	return s.id - 1
+}
+
 // after is the position just before s.
 func (s Start) after(store Store) (EventID, error) {
 	st := store.State()
@@ -155,7 +163,7 @@ func (f *Feed) CursorAt(s Start) (Cursor, error) {
 func (f *Feed) place(c Cursor) (EventID, *Gap) {
 	st := f.store.State()
 	switch {
-	case c.Epoch != "" && c.Epoch != st.Epoch:
+	case !st.Holds(c):
 		return st.First - 1, &Gap{Reason: GapEpoch}
 	case c.After > st.Head:
 		return st.Head, &Gap{Reason: GapFuture}
@@ -322,7 +330,7 @@ func (f *Feed) look(ctx context.Context, name string, r Read, single bool) (Answ
 	}
 	for {
 		ans, err := f.lookOnce(ctx, name, r, single, gap)
-		if errors.Is(err, errMoved) && ctx.Err() == nil {
+		if (errors.Is(err, errMoved) || errors.Is(err, ErrNotFound)) && ctx.Err() == nil { // deleted meanwhile: it begins anew
 			continue
 		}
 		return ans, err
@@ -383,12 +391,15 @@ func (f *Feed) lookOnce(ctx context.Context, name string, r Read, single bool, g
 	if ctx.Err() != nil { // nobody is there to take it
 		return Answer{}, context.Cause(ctx)
 	}
-	if f.writer.shared && (len(ans.Events) > 0 || ans.Gap != nil) {
+	agreed := f.writer.shared && (len(ans.Events) > 0 || ans.Gap != nil)
+	if agreed {
 		if err := s.agree(ctx, c, version); err != nil {
 			return Answer{}, err
 		}
 	}
-	s.commit(c)
+	if !s.commit(c, version) && !agreed { // what is agreed on is the caller's, whatever came after
+		return Answer{}, errMoved
+	}
 	return ans, nil
 }
 

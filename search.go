@@ -455,10 +455,15 @@ func (g *Gap) widen(from, to EventID) {
 }
 
 // commit moves the client's offsets past what was returned and passed over, and past a gap that was told; with manual commit only
-// past what was passed over before the first event that was returned. It is written behind. The caller has the client's turn.
-func (s *search) commit(c *client) {
+// past what was passed over before the first event that was returned. It is written behind. It does nothing, and returns false, when
+// another node has changed the client since it was at version: a seek there would be undone. The caller has the client's turn.
+func (s *search) commit(c *client, version uint64) bool {
 	var dirty []Topic
 	c.mu.Lock()
+	if c.version != version {
+		c.mu.Unlock()
+		return false
+	}
 	for i := range s.positions {
 		p := &s.positions[i]
 		to := max(p.got, p.lost)
@@ -480,4 +485,5 @@ func (s *search) commit(c *client) {
 	if len(dirty) > 0 {
 		s.feed.clients.dirtyTopics(c, dirty, dueSoon)
 	}
+	return true
 }

@@ -35,6 +35,7 @@ type hubLedger struct {
 	more  chan struct{}
 	cache map[string]uint64 // revisions, as this node knows them; owned by who calls Agree and Take
 	told  killfeed.EventID  // of hub.through
+	deaf  bool              // it gets no events
 }
 
 // join makes the ledger of another node.
@@ -174,6 +175,9 @@ func (l *hubLedger) Take() (killfeed.News, error) {
 	defer h.mu.Unlock()
 	var n killfeed.News
 	at := int(l.store.State().Head)
+	if l.deaf {
+		return n, nil
+	}
 	n.Events = append(n.Events, h.events[at:min(len(h.events), at+most)]...)
 	for name, c := range h.clients {
 		if len(n.Clients) == most {
@@ -200,6 +204,20 @@ func (l *hubLedger) Remove(_ context.Context, through killfeed.EventID) error {
 	h.through = max(h.through, through)
 	h.changed()
 	return nil
+}
+
+// plug has the node get no events, or get them again, while the others and it can agree on all.
+func (h *hub) plug(node int, deaf bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.nodes[node].deaf = deaf
+	h.nodes[node].ring()
+}
+
+func (l *hubLedger) Head(context.Context) (killfeed.EventID, error) {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	return killfeed.EventID(len(l.hub.events)), nil
 }
 
 // Leads: the first node leads.

@@ -318,6 +318,50 @@ func TestAwait(t *testing.T) {
 	})
 }
 
+// A node that can agree with the others but does not get their events, as when what brings them has fallen silent, puts nobody elsewhere for
+// it: not who has a cursor, not who seeks or begins at an event, not who commits one.
+func TestNodeThatIsBehind(t *testing.T) {
+	onNodes(t, killfeed.Options{}, func(h *hub, a, b, c *feed, rest func()) {
+		a.insert(A, A)
+		rest()
+		h.plug(1, true)
+		a.insert(A, A, A)
+		rest()
+		topic := killfeed.System(A)
+		ahead := killfeed.Cursor{After: 4, Epoch: b.State().Epoch}
+		for what, do := range map[string]func() error{
+			"a cursor": func() error { _, err := b.ReadAfter(b.Context(), ahead, in(A)); return err },
+			"a stream": func() error {
+				_, _, err := b.Subscribe(b.Context(), killfeed.Subscriber{Read: killfeed.Read{Topics: []killfeed.Topic{topic}, From: &ahead}})
+				return err
+			},
+			"a seek": func() error {
+				_, err := b.Seek(b.Context(), "c", killfeed.StartAt(5), []killfeed.Topic{topic})
+				return err
+			},
+			"a beginning": func() error {
+				r := in(A)
+				r.Start = killfeed.StartAt(5)
+				_, err := b.Fetch(b.Context(), "d", r)
+				return err
+			},
+			"a commit": func() error {
+				_, err := b.Commit(b.Context(), "c", map[killfeed.Topic]killfeed.EventID{topic: 4})
+				return err
+			},
+		} {
+			if err := do(); !errors.Is(err, killfeed.ErrBehind) {
+				t.Errorf("%s past what the node has: the error is %v", what, err)
+			}
+		}
+		h.plug(1, false)
+		rest()
+		b.is(b.seek("c", killfeed.StartAt(5), A), "A:4")
+		a.is(a.fetch("c", in(A)), "5")
+		b.is(b.seek("c", killfeed.StartAt(50), A), "A:5") // no node has it
+	})
+}
+
 // A cursor of another node is good here too, before this node has what it has passed.
 func TestCursorOfAnotherNode(t *testing.T) {
 	onNodes(t, killfeed.Options{}, func(h *hub, a, b, c *feed, rest func()) {

@@ -157,6 +157,12 @@ func (s *Subscription) beginClient(ctx context.Context, name string, topics []To
 	if err := c.claim(ctx, f, s.holder); err != nil {
 		return Place{}, err
 	}
+	c.mu.Lock()
+	sought := c.sought
+	c.mu.Unlock()
+	if sought { // before this one is among those that it moves: it would get events twice
+		c.followSeek()
+	}
 	defer c.join()()
 	first, through := f.bells.hang(&s.bell, topics)
 	var (

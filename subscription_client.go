@@ -73,6 +73,9 @@ func (s *Subscription) Commit(ctx context.Context, id EventID) error {
 	if s.client == nil {
 		return invalid("client_id", "", "a subscription with a client_id: without one nothing is kept that could be committed")
 	}
+	if err := s.feed.reach(ctx, id); err != nil {
+		return err
+	}
 	if head := s.feed.store.State().Head; id > head {
 		return invalid("event_id", fmt.Sprint(id), fmt.Sprintf("at most the head of the log, %d", head))
 	}

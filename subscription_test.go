@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"killfeed"
+	"killfeed/internal/ledgertest"
 	"killfeed/storetest"
 )
 
@@ -240,6 +241,7 @@ func TestSubscribeRefusals(t *testing.T) {
 // Whatever cursor a reader comes with, of whatever log, it gets what is behind it, exactly, and is told what of that is gone.
 // So it is for a reader on its own and for a client, at every stage of retention, and after a restart without a new event.
 func TestSubscribeAtEveryCursor(t *testing.T) {
+	ledgertest.Alone(t, "each cursor past the end of the log is waited for, two seconds")
 	log := []uint32{A, B, A, C, B, A, C}
 	head := len(log)
 	topics := map[string][]killfeed.Topic{

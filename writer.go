@@ -193,6 +193,11 @@ func (w *writer) run(ctx context.Context) {
 		group = group[:0]
 		if r := w.held; r != nil {
 			w.held = nil
+			select { // while large requests queue up nothing else is looked at
+			case <-w.news():
+				_ = w.learn() // it tells
+			default:
+			}
 			w.commit(ctx, w.gather(append(group, r)))
 			continue
 		}
@@ -207,11 +212,10 @@ func (w *writer) run(ctx context.Context) {
 			late.Reset(writeLate)
 			continue
 		case <-w.news():
-			w.learn()
+			_ = w.learn() // it tells
 			continue
 		case <-w.retry.C:
-			w.deaf = false
-			w.follow()
+			w.again()
 			continue
 		case <-behind.C:
 		case <-late.C:
@@ -235,7 +239,13 @@ func (w *writer) run(ctx context.Context) {
 // last group woke are about to come back with their next request, and would miss this group by microseconds, so that every
 // other group would be of one.
 func (w *writer) gather(group []*request) []*request {
-	bytes, killmails, yields := 0, len(group[0].killmails), 0
+	bytes, killmails, yields := 0, 0, 0
+	for _, r := range group {
+		for _, k := range r.killmails {
+			bytes += len(k.JSON)
+		}
+		killmails += len(r.killmails)
+	}
 	for len(group) < maxGroup && bytes < maxGroupBytes {
 		select {
 		case r := <-w.requests:
@@ -261,21 +271,28 @@ func (w *writer) gather(group []*request) []*request {
 
 // commit writes the group and what is to be written behind, and answers everyone in it.
 func (w *writer) commit(ctx context.Context, group []*request) {
-	pending := make([]*request, 0, len(group))
+	for pending := w.runAlone(ctx, group); ; {
+		settle := slices.ContainsFunc(pending, func(r *request) bool { return r.settle })
+		if pending = w.attempt(ctx, pending, settle); len(pending) == 0 {
+			return
+		}
+		if w.held == nil { // to catch up may take long, and who came meanwhile waits no longer for it than one step
+			pending = w.runAlone(ctx, w.gather(pending))
+		}
+	}
+}
+
+// runAlone runs what runs alone, and returns the others.
+func (w *writer) runAlone(ctx context.Context, group []*request) []*request {
+	others := make([]*request, 0, len(group))
 	for _, r := range group {
 		if r.alone != nil {
 			r.end(r.alone(ctx))
 		} else {
-			pending = append(pending, r)
+			others = append(others, r)
 		}
 	}
-	settle := slices.ContainsFunc(pending, func(r *request) bool { return r.settle })
-	for {
-		if pending = w.attempt(ctx, pending, settle); len(pending) == 0 {
-			return
-		}
-		settle = false
-	}
+	return others
 }
 
 // attempt writes what it can of the requests, and answers those. It returns the others: other nodes came first.
@@ -288,6 +305,9 @@ func (w *writer) attempt(ctx context.Context, group []*request, settle bool) (ag
 		b.Offsets = append(b.Offsets, d.offsets...)
 		if d.seen != nil {
 			b.Seen = append(b.Seen, *d.seen)
+		}
+		if d.moved {
+			b.Holds = append(b.Holds, HoldChange{Client: d.client.name, Moved: true})
 		}
 	}
 	live := make([]*request, 0, len(group))
@@ -302,6 +322,7 @@ func (w *writer) attempt(ctx context.Context, group []*request, settle bool) (ag
 	for _, name := range b.Gone {
 		b.Offsets = slices.DeleteFunc(b.Offsets, func(o Offset) bool { return o.Client == name })
 		b.Seen = slices.DeleteFunc(b.Seen, func(s ClientSeen) bool { return s.Client == name })
+		b.Holds = slices.DeleteFunc(b.Holds, func(h HoldChange) bool { return h.Client == name })
 	}
 	if b.Empty() {
 		w.answer(live, dirty, nil)
@@ -319,8 +340,29 @@ func (w *writer) attempt(ctx context.Context, group []*request, settle bool) (ag
 			return again
 		}
 	}
-	w.answer(live, dirty, w.write(&b))
+	err := w.write(&b)
+	if err != nil && w.shared {
+		// The ledger has the events, and gives them out again when this node's store takes them. What it keeps by itself counts.
+		inserts, others := split(live)
+		w.answer(others, dirty, nil)
+		if live, dirty = inserts, nil; !errors.Is(err, ErrOutcomeUnknown) {
+			err = fmt.Errorf("%w: %w", err, ErrOutcomeUnknown)
+		}
+	}
+	w.answer(live, dirty, err)
 	return again
+}
+
+// split tells requests with killmails from those without.
+func split(group []*request) (inserts, others []*request) {
+	for _, r := range group {
+		if len(r.killmails) > 0 {
+			inserts = append(inserts, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return inserts, others
 }
 
 // answer ends the requests and what was written behind with the outcome of their group.
@@ -329,8 +371,14 @@ func (w *writer) answer(live []*request, dirty []dirtyOffsets, err error) {
 		switch {
 		case err != nil:
 			w.clients.putBack(d)
+			continue
 		case d.seen != nil:
 			d.client.saved = d.seen.At.UnixMilli()
+		}
+		if d.moved {
+			d.client.mu.Lock()
+			d.client.hold.Moves++
+			d.client.mu.Unlock()
 		}
 	}
 	for _, r := range live {

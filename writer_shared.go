@@ -19,25 +19,33 @@ var errMoved = errors.New("the client was changed by another node meanwhile")
 func (w *writer) agree(ctx context.Context, b *Batch, group []*request, dirty []dirtyOffsets) (
 	agreed, again []*request, written []dirtyOffsets, err error) {
 	out, err := w.ledger.Agree(ctx, b)
-	if errors.Is(err, ErrBehind) {
-		events := len(b.Events)
-		*b = Batch{} // nothing of it counts
+	if events := len(b.Events); err != nil && events > 0 && (ctx.Err() == nil || errors.Is(err, ErrBehind)) {
+		inserts, others := split(group)
+		*b = Batch{} // nothing of clients counts
 		w.putBack(dirty)
-		if err := w.catchUp(ctx); err != nil {
-			return group, nil, nil, fmt.Errorf("appending %d events: %w", events, err)
+		// Clients do not wait for what has to do with events alone, nor fail for it.
+		for first := true; len(others) > 0 || first && len(dirty) > 0; first = false {
+			others = w.attempt(ctx, others, false)
 		}
-		return nil, group, nil, nil
+		if errors.Is(err, ErrBehind) {
+			if err = w.catchUp(ctx); err == nil {
+				return nil, inserts, nil, nil
+			}
+		}
+		return inserts, nil, nil, fmt.Errorf("appending %d events: %w", events, err)
 	}
 	if err != nil {
-		return group, nil, dirty, fmt.Errorf("appending %d events: %w", len(b.Events), err)
+		return group, nil, dirty, fmt.Errorf("agreeing with the other nodes: %w", err)
 	}
 	moved := map[string]bool{}
 	for i := range out.Moved {
 		moved[out.Moved[i].Client] = true
 	}
+	left := false // something that was to be written behind still is
 	for _, d := range dirty {
 		if out.Err != nil || moved[d.client.name] {
 			w.clients.putBack(d) // before it is adopted: what is ahead of the others stays so
+			left = true
 		} else {
 			written = append(written, d)
 		}
@@ -49,6 +57,10 @@ func (w *writer) agree(ctx context.Context, b *Batch, group []*request, dirty []
 		switch {
 		case r.client != nil && moved[r.client.name]:
 			again = append(again, r)
+		case r.settle && left && out.Err == nil:
+			again = append(again, r)
+		case r.settle && left:
+			r.end(fmt.Errorf("agreeing with the other nodes on clients: %w", out.Err))
 		case out.Err != nil && r.change != nil:
 			r.end(fmt.Errorf("agreeing with the other nodes on clients: %w", out.Err))
 		case out.Places != nil && r.checkpoint != nil:
@@ -77,16 +89,25 @@ func (w *writer) catchUp(ctx context.Context) error {
 	for head := w.store.State().Head; w.store.State().Head == head; {
 		select {
 		case <-w.ledger.News():
-			w.learn()
-			if w.deaf {
-				return fmt.Errorf("this node cannot catch up with the others: %w", ErrUnavailable)
-			}
 		case <-tick.C:
 			if err := w.health(); err != nil {
 				return err
 			}
+			if !w.deaf {
+				continue
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("feed: %w", ErrClosed)
+		}
+		if err := w.learn(); err != nil {
+			why := ErrUnavailable
+			for _, e := range []error{ErrDiskFull, ErrFailed} {
+				if errors.Is(err, e) {
+					why = e
+				}
+			}
+			// What is unknown of the others' events is not unknown of the caller's.
+			return fmt.Errorf("this node cannot catch up with the others: %v: %w", err, why)
 		}
 	}
 	return nil
@@ -100,8 +121,22 @@ func (w *writer) news() <-chan struct{} {
 	return w.ledger.News()
 }
 
+// again does again what failed. While the store takes nothing that is only asked.
+func (w *writer) again() {
+	switch {
+	case !w.deaf:
+		w.follow()
+	case w.store.Health() != nil:
+		w.retry.Reset(newsRetry)
+	default:
+		_ = w.learn() // it tells
+	}
+}
+
 // learn takes news from the ledger. When that fails it is tried again later.
-func (w *writer) learn() {
+func (w *writer) learn() error {
+	was := w.deaf
+	w.deaf = false
 	before := w.store.State().Head
 	news, err := w.ledger.Take()
 	if head := w.store.State().Head; head > before { // it had to adopt what is past
@@ -116,10 +151,13 @@ func (w *writer) learn() {
 	w.through = max(w.through, news.Through)
 	w.follow()
 	if err != nil {
-		w.log.Error("what other nodes have agreed on cannot be taken; tried again in a second", "err", err)
+		if !was {
+			w.log.Error("what other nodes have agreed on cannot be taken; tried again every second", "err", err)
+		}
 		w.deaf = true
 		w.retry.Reset(newsRetry)
 	}
+	return err
 }
 
 // storeNews stores events that other nodes have appended.

@@ -57,6 +57,45 @@ func (s *stream) get(ctx context.Context, id killfeed.EventID) (entry, error) {
 	return parse(s.name, m.Sequence, m.Subject, m.Header, m.Data)
 }
 
+// stored is a message as the server that leads its stream tells it.
+type stored struct {
+	Error   *jetstream.APIError `json:"error"`
+	Message struct {
+		Subject string `json:"subject"`
+		Seq     uint64 `json:"seq"`
+		Header  []byte `json:"hdrs"`
+		Data    []byte `json:"data"`
+	} `json:"message"`
+}
+
+// getLeader is get from the server that leads the stream. That one answers when appends are answered, while a request that goes to any server
+// may go to one that was cut off and that the others still count on.
+func (s *stream) getLeader(ctx context.Context, id killfeed.EventID) (entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.try)
+	defer cancel()
+	ask := fmt.Appendf(nil, `{"seq":%d}`, id)
+	reply, err := s.nc.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.MSG.GET."+s.name, ask)
+	if err != nil {
+		return entry{}, fmt.Errorf("reading message %d of stream %q: %w", id, s.name, err)
+	}
+	var got stored
+	err = json.Unmarshal(reply.Data, &got)
+	if err == nil && got.Error != nil {
+		err = got.Error
+	}
+	var header nats.Header
+	if err == nil {
+		header, err = nats.DecodeHeadersMsg(got.Message.Header)
+	}
+	if err == nil && got.Message.Seq != uint64(id) {
+		err = jetstream.ErrMsgNotFound
+	}
+	if err != nil {
+		return entry{}, fmt.Errorf("reading message %d of stream %q from its leader: %w", id, s.name, err)
+	}
+	return parse(s.name, got.Message.Seq, got.Message.Subject, header, got.Message.Data)
+}
+
 // batch is what is appended as one.
 type batch struct {
 	// after is the event that it follows.
@@ -161,7 +200,10 @@ func (s *stream) behind(ctx context.Context, after killfeed.EventID, known func(
 			return e, true
 		}
 	}
-	e, err := s.get(ctx, after+1)
+	e, err := s.getLeader(ctx, after+1)
+	if err != nil {
+		e, err = s.get(ctx, after+1)
+	}
 	return e, err == nil
 }
 

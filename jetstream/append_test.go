@@ -218,6 +218,28 @@ func TestOutcomeUnknown(t *testing.T) {
 	}
 }
 
+// The server that leads the stream tells what any server does.
+func TestGetLeader(t *testing.T) {
+	f := newFeed(t, 3)
+	a := f.join()
+	a.mustInsert(3)
+	for id := killfeed.EventID(1); id <= 3; id++ {
+		e, err := a.stream.getLeader(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := a.all()[id-1]; !cmp.Equal(e.Event, want, cmp.Comparer(bytes.Equal)) {
+			t.Errorf("event %d is %+v, want %+v", id, e.Event, want)
+		}
+	}
+	if e, err := a.stream.getLeader(t.Context(), 4); err == nil {
+		t.Errorf("an event that there is not is %+v", e)
+	}
+	if head, err := a.Head(t.Context()); err != nil || head != 3 {
+		t.Errorf("the head is %d, %v", head, err)
+	}
+}
+
 // Without a connection nothing is sent, and that is known.
 func TestNoConnection(t *testing.T) {
 	f := newFeed(t, 1)

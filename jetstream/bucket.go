@@ -125,15 +125,7 @@ func (b *bucket) last(ctx context.Context, key string) (revision, error) {
 	if err != nil {
 		return revision{}, fmt.Errorf("reading %s of the bucket: %w: %w", key, err, killfeed.ErrUnavailable)
 	}
-	var got struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Subject string `json:"subject"`
-			Seq     uint64 `json:"seq"`
-			Header  []byte `json:"hdrs"`
-			Data    []byte `json:"data"`
-		} `json:"message"`
-	}
+	var got stored
 	if err := json.Unmarshal(reply.Data, &got); err != nil {
 		return revision{}, fmt.Errorf("reading %s of the bucket: %w: %w", key, err, killfeed.ErrUnavailable)
 	}

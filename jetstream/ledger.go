@@ -274,6 +274,19 @@ func (l *Ledger) Lead(ctx context.Context, work func(context.Context) error) err
 	return l.lease.lead(ctx, work)
 }
 
+// Head implements killfeed.Ledger. A server that has just begun to lead may be behind what other nodes have had from the one before.
+func (l *Ledger) Head(ctx context.Context) (killfeed.EventID, error) {
+	info, err := l.stream.state(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", err, killfeed.ErrUnavailable)
+	}
+	head := max(killfeed.EventID(info.State.LastSeq), l.tail.position())
+	for _, p := range l.nodes.peers() {
+		head = max(head, p.Head)
+	}
+	return head, nil
+}
+
 // Remove implements killfeed.Ledger.
 func (l *Ledger) Remove(ctx context.Context, through killfeed.EventID) error {
 	if err := l.lease.leads(); err != nil {

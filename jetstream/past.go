@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"killfeed"
 )
@@ -31,7 +32,8 @@ func (l *Ledger) adopt() {
 	p := l.held
 	if err := l.store.Adopt(p.legacy); errors.Is(err, killfeed.ErrDiskFull) {
 		l.condition(err)
-		return // watch has it tried again
+		time.AfterFunc(l.o.Timing.Look, l.ready) // nothing else may come meanwhile
+		return
 	} else if err != nil {
 		l.held = nil
 		p.done <- err

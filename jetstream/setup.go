@@ -174,7 +174,9 @@ func checkName(o Options) error {
 	return nil
 }
 
-// streamConfig is the stream with the events. It has no limit and no age: only the collector removes.
+// streamConfig is the stream with the events. It has no limit and no age: only the collector removes. It is not compressed: with S2, servers up to
+// 2.15.2 at least write blocks that they cannot read again ("error reading compression reader: s2: corrupt input") when events are purged
+// while others are appended, and then keep no copy of the stream until they are restarted.
 func streamConfig(o Options) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: o.Name, Description: "The events of a killfeed; only killfeed writes here", Subjects: []string{subjectEvents(o.Name)},
@@ -182,7 +184,7 @@ func streamConfig(o Options) jetstream.StreamConfig {
 		MaxConsumers: -1, MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: maxMessage,
 		// No event is told from another by Nats-Msg-Id, so the least that servers accept.
 		Duplicates: 100 * time.Millisecond,
-		DenyDelete: true, AllowDirect: true, AllowAtomicPublish: true, Compression: jetstream.S2Compression,
+		DenyDelete: true, AllowDirect: true, AllowAtomicPublish: true, Compression: jetstream.NoCompression,
 	}
 }
 
@@ -194,7 +196,7 @@ func bucketConfig(o Options) jetstream.StreamConfig {
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: o.Replicas,
 		MaxConsumers: -1, MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: 1, MaxMsgSize: maxMessage,
 		Duplicates: 100 * time.Millisecond,
-		DenyDelete: true, AllowRollup: true, AllowAtomicPublish: true, Compression: jetstream.S2Compression,
+		DenyDelete: true, AllowRollup: true, AllowAtomicPublish: true, Compression: jetstream.NoCompression,
 	}
 }
 
@@ -418,6 +420,8 @@ func differences(info *jetstream.StreamInfo, want jetstream.StreamConfig) (all [
 	add(is.Storage != want.Storage, "storage", is.Storage, want.Storage, true, "memory is gone with the server")
 	add(is.PersistMode != jetstream.DefaultPersistMode, "persist_mode", "async", "default", true,
 		"else a write is acknowledged before it is stored")
+	add(is.Compression != want.Compression, "compression", is.Compression, want.Compression, false,
+		"servers write compressed blocks that they cannot read again")
 	add(is.Retention != want.Retention, "retention", is.Retention, want.Retention, is.Retention == jetstream.WorkQueuePolicy, removes)
 	add(is.MaxAge != 0, "max_age", is.MaxAge, 0, false, removes)
 	add(is.MaxMsgs > 0, "max_msgs", limit(is.MaxMsgs), limit(0), false, removes)

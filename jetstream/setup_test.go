@@ -159,6 +159,7 @@ func TestVerifyRefuses(t *testing.T) {
 		}, true},
 		{"retention", false, func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, false},
 		{"retention", false, func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, true},
+		{"compression", false, func(c *jetstream.StreamConfig) { c.Compression = jetstream.S2Compression }, false},
 		{"max_age", false, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, false},
 		{"max_msgs", false, func(c *jetstream.StreamConfig) { c.MaxMsgs = 1e6 }, false},
 		{"max_bytes", false, func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 }, false},

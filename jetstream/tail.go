@@ -21,6 +21,10 @@ const (
 	tailBytes  = 8 << 20
 	// shortLooks is how often in a row the stream must be found shorter than the node's log.
 	shortLooks = 6
+	// leastBeat is how often a consumer that has nothing to bring says so: the server that has it may be cut off from the others, and what
+	// they take must not wait for long. mostBeat is for slow lines, where one large event may take many of them.
+	leastBeat = time.Second
+	mostBeat  = 10 * time.Second
 )
 
 // tail follows the stream and keeps what comes until the writer takes it, in order and without a hole.
@@ -145,15 +149,17 @@ var errPurged = errors.New("events were purged before this node had them")
 // run follows the stream until ctx ends.
 func (t *tail) run(ctx context.Context) error {
 	const shortest = 50 * time.Millisecond
-	pause := shortest
+	pause, beat := shortest, leastBeat
 	for ctx.Err() == nil {
 		before := t.position()
-		err := t.follow(ctx)
+		err := t.follow(ctx, beat)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if t.position() != before {
-			pause = shortest
+			pause, beat = shortest, leastBeat
+		} else if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			beat = min(2*beat, mostBeat)
 		}
 		if err != nil {
 			t.log.Debug("following the stream begins anew", "after", t.position(), "error", err)
@@ -173,8 +179,9 @@ func (t *tail) position() killfeed.EventID {
 	return t.last()
 }
 
-// follow has one consumer bring the stream until that fails or the tail is restarted.
-func (t *tail) follow(ctx context.Context) error {
+// follow has one consumer bring the stream until that fails or the tail is restarted. The consumer is given up when it says nothing for two
+// beats.
+func (t *tail) follow(ctx context.Context, beat time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t.mu.Lock()
@@ -202,7 +209,7 @@ func (t *tail) follow(ctx context.Context) error {
 	}
 	defer t.drop(ctx, c.CachedInfo().Name)
 	messages, err := c.Messages(jetstream.PullMaxMessagesWithBytesLimit(tailEvents, 2*maxMessage),
-		jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second)) // a large event may take some of them
+		jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(beat))
 	if err != nil {
 		return fmt.Errorf("asking for messages: %w", err)
 	}
@@ -312,16 +319,20 @@ func (t *tail) repair(ctx context.Context, id killfeed.EventID) (entry, error) {
 // watch compares the tail with the stream now and then, until ctx ends: a consumer may fall silent without an error, and the stream may
 // be another one.
 func (t *tail) watch(ctx context.Context) error {
-	ticker := time.NewTicker(t.look)
-	defer ticker.Stop()
-	var w watched
+	timer := time.NewTimer(t.look)
+	defer timer.Stop()
+	w := watched{last: t.position()}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
-			t.compare(ctx, &w)
+		case <-timer.C:
 		}
+		next := t.look
+		if !t.compare(ctx, &w) {
+			next /= 5 // everybody is refused until the stream can be asked again
+		}
+		timer.Reset(next)
 	}
 }
 
@@ -336,24 +347,25 @@ type watched struct {
 	short int
 }
 
-func (t *tail) compare(ctx context.Context, was *watched) {
+// compare returns whether the stream could be asked.
+func (t *tail) compare(ctx context.Context, was *watched) bool {
 	t.mu.Lock()
 	had := t.have // before the stream is asked: an append in between must not look like a loss
 	t.mu.Unlock()
 	info, err := t.stream.state(ctx)
 	if ctx.Err() != nil {
-		return
+		return true
 	}
 	t.condition(err)
 	if err == nil {
 		if err := ours(info, t.epoch); err != nil {
 			t.fatal(err)
-			return
+			return true
 		}
 		if !info.Created.Equal(t.created) {
 			t.fatal(fmt.Errorf("stream %q was made anew at %v, and this node follows the one that was made at %v; if it was restored from a backup, "+
 				"start this node again, which then compares the two: %w", t.stream.name, info.Created, t.created, killfeed.ErrFailed))
-			return
+			return true
 		}
 	}
 	now := watched{stored: t.stored()}
@@ -393,4 +405,5 @@ func (t *tail) compare(ctx context.Context, was *watched) {
 		t.ready() // the store has not got what the writer was given; Take gives it out again
 	}
 	*was = now
+	return err == nil
 }
