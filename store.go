@@ -82,6 +82,8 @@ type Store interface {
 // State is the state of a log.
 type State struct {
 	Epoch Epoch
+	// Former are the epochs that the log had before it was restored from backups, the oldest first. They are nobody's to change.
+	Former []FormerEpoch
 	// First is the first kept event, or Head+1 when none is kept.
 	First EventID
 	// Head is the last event id given out, 0 when none was. The specification calls it killmail_seq.
@@ -92,6 +94,28 @@ type State struct {
 	LastReceived time.Time
 	// Bytes is the size of the kept events as stored, before compression.
 	Bytes int64
+}
+
+// FormerEpoch is an epoch that a log had before it was restored from a backup.
+type FormerEpoch struct {
+	Epoch Epoch
+	// Through is the head of the backup: up to there the event ids of that epoch mean the same events.
+	Through EventID
+}
+
+// Holds tells whether the cursor's event id means in this log what it meant where the cursor was given out. It does for a cursor
+// without an epoch, for one of the log's own, also past the head, and for one of a former epoch up to what the backup had: events
+// that were given out behind it are not in this log, and their ids are other events'.
+func (s State) Holds(c Cursor) bool {
+	if c.Epoch == "" || c.Epoch == s.Epoch {
+		return true
+	}
+	for _, f := range s.Former {
+		if f.Epoch == c.Epoch && c.After <= f.Through {
+			return true
+		}
+	}
+	return false
 }
 
 // Batch is what one group commit writes.

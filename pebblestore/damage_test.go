@@ -215,6 +215,70 @@ func TestDamagedLog(t *testing.T) {
 	}
 }
 
+// TestDamagedName flips each bit of the name of the newest log. What comes out is no log's name, or the test passes it over: with the log
+// gone, nothing else could tell that anything is missing.
+func TestDamagedName(t *testing.T) {
+	fs := vfs.NewMem()
+	w := newTruth(1)
+	s := openOn(t, fs)
+	w.commit(t, s, 10)
+	killed := copyOf(t, fs)
+	closeStore(t, s)
+	logs := files(t, killed, ".log")
+	log := killed.PathBase(logs[len(logs)-1])
+	tried := 0
+	for i := range log {
+		for bit := range 8 {
+			name := []byte(log)
+			name[i] ^= 1 << bit
+			if name[i] == 0 || name[i] == '/' || parseLog(string(name)) != (logName{}) {
+				continue
+			}
+			fs := copyOf(t, killed)
+			if err := fs.Rename("data/"+log, "data/"+string(name)); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, fs, log)
+			tried++
+		}
+	}
+	if tried < 40 {
+		t.Errorf("only %d names were tried", tried)
+	}
+}
+
+// TestDamagedOptions flips bits of the file with the engine's options: it is refused by name, or makes no difference.
+func TestDamagedOptions(t *testing.T) {
+	fs := vfs.NewMem()
+	w := newTruth(1)
+	s := openOn(t, fs)
+	w.commit(t, s, 10)
+	closeStore(t, s)
+	name := files(t, fs, "OPTIONS-")[0]
+	content := readFile(t, fs, name)
+	rnd := rand.New(rand.NewPCG(1, 7))
+	refusals := 0
+	for range fewer(100) {
+		fs := copyOf(t, fs)
+		b := slices.Clone(content)
+		b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
+		writeFile(t, fs, name, b)
+		s, err := Open("data", Options{FS: fs})
+		if err != nil {
+			refusals++
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("the error does not name %s: %v", name, err)
+			}
+			continue
+		}
+		w.verify(t, s)
+		closeStore(t, s)
+	}
+	if refusals == 0 {
+		t.Error("nothing was refused: it tests too little")
+	}
+}
+
 // TestDamagedMarks spoils the file of marks: the store works without.
 func TestDamagedMarks(t *testing.T) {
 	fs := vfs.NewMem()

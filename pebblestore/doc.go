@@ -20,6 +20,9 @@
 // A directory of format 1, in which the index does not tell kills from losses, is brought to format 2 when it is opened: its
 // index is made anew from the log, some 30,000 events a second. The end of the process at any moment of it does no harm.
 //
+// A Backup is of one moment, and what it has is durable. Restore makes a store of it under another epoch; the old one stays good up to
+// what the backup has. A directory into which a restore was broken off is refused.
+//
 // # How
 //
 // The engine is Pebble. Keys are drawn in docs/format.md and keys.go. Beside it, in memory: for each solar system the ids

@@ -87,6 +87,40 @@ func TestFailAnywhere(t *testing.T) {
 	}
 }
 
+// TestFailAtOpen lets each operation of opening a store fail that was killed, in which the engine moves what its log has to a table: Open
+// says so, or it has worked. It never waits for the engine, which tries again for ever.
+func TestFailAtOpen(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	w := newTruth(1)
+	s := openOn(t, fs)
+	w.commit(t, s, 10)
+	killed := fs.CrashClone(vfs.CrashCloneCfg{})
+	closeStore(t, s)
+	for _, all := range []bool{false, true} {
+		for at := int64(1); ; at++ {
+			f := &failing{fs: killed.CrashClone(vfs.CrashCloneCfg{}), at: at, all: all}
+			var s *Store
+			var err error
+			within(t, "opening", func() {
+				s, err = Open("data", Options{FS: f.wrap(), Cache: 1 << 20, MinFree: 1, retry: time.Millisecond})
+			})
+			if err == nil {
+				within(t, "closing", func() { _ = s.Close() })
+			}
+			if f.what.Load() == nil {
+				if err != nil || at < 10 {
+					t.Errorf("only %d operations, %v", at, err)
+				}
+				break
+			}
+			reopen(t, f.fs.CrashClone(vfs.CrashCloneCfg{}), w, 10, 10)
+			if t.Failed() {
+				t.Fatalf("operation %d fails (for good: %v), %s", at, all, *f.what.Load())
+			}
+		}
+	}
+}
+
 // failAt does one run, and tells whether writing ended.
 func failAt(t *testing.T, f *failing) (ended bool) {
 	t.Helper()

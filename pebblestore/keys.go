@@ -40,6 +40,7 @@ var (
 	keyFormat  = []byte("sformat")  // the version of this layout
 	keyFirst   = []byte("sfirst")   // the first kept event id
 	keyIndexed = []byte("sindexed") // the last event id whose chunks are written
+	keyFormer  = []byte("sformer")  // the epochs before it was restored from backups
 
 	// Written when the last event is removed, for the events to come.
 	keyMirror   = []byte("smirror")   // its mirror_seq
@@ -382,6 +383,35 @@ func putNumber(key []byte, n uint64) []byte {
 	v := append(binary.BigEndian.AppendUint64(nil, n), 0, 0, 0, 0)
 	seal(key, v)
 	return v
+}
+
+// putFormer makes the record of former epochs: epoch8 through8 for each, the oldest first, crc4.
+func putFormer(former []killfeed.FormerEpoch) []byte {
+	var v []byte
+	for _, f := range former {
+		v = binary.BigEndian.AppendUint64(append(v, f.Epoch...), uint64(f.Through))
+	}
+	v = append(v, 0, 0, 0, 0)
+	seal(keyFormer, v)
+	return v
+}
+
+func getFormer(value []byte) (former []killfeed.FormerEpoch, err error) {
+	v, err := open(keyFormer, value)
+	if err != nil {
+		return nil, err
+	}
+	for ; len(v) >= 16; v = v[16:] {
+		f := killfeed.FormerEpoch{Epoch: killfeed.Epoch(v[:8]), Through: killfeed.EventID(binary.BigEndian.Uint64(v[8:]))}
+		if !f.Epoch.Valid() {
+			return nil, fmt.Errorf("%q is not an epoch", f.Epoch)
+		}
+		former = append(former, f)
+	}
+	if len(v) > 0 {
+		return nil, fmt.Errorf("%d bytes are left over in the record of former epochs", len(v))
+	}
+	return former, nil
 }
 
 func getNumber(key, value []byte) (uint64, error) {

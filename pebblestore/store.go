@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -147,14 +148,20 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.index.systems, s.index.tailLimit = map[uint32]*postings{}, o.Tail
 	if err := s.open(dir, o); err != nil {
-		close(d.closing)
-		if s.db != nil {
-			err = errors.Join(err, s.closeEngine())
-		}
-		return nil, fmt.Errorf("opening the store in %s: %w", dir, errors.Join(err, lock.Close()))
+		return nil, fmt.Errorf("opening the store in %s: %w", dir, errors.Join(err, s.abandon()))
 	}
 	s.writer.Go(s.writeChunks)
 	return s, nil
+}
+
+// abandon ends a store that was not opened to its end.
+func (s *Store) abandon() error {
+	close(s.disk.closing)
+	var err error
+	if s.db != nil {
+		err = s.closeEngine()
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 // engineVersion pins the engine's file format, so that an upgrade of the engine does not make a downgrade impossible by
@@ -162,7 +169,21 @@ func Open(dir string, o Options) (*Store, error) {
 // torn tail, instead of silently ending the replay.
 const engineVersion = pebble.FormatWALSyncChunks
 
-func (s *Store) open(dir string, o Options) (err error) {
+func (s *Store) open(dir string, o Options) error {
+	if err := s.disk.checkRestored(); err != nil {
+		return err
+	}
+	if err := s.openEngine(dir, o); err != nil {
+		return err
+	}
+	if err := errors.Join(s.load(o.Epoch), s.disk.failed()); err != nil {
+		return err
+	}
+	s.disk.opened.Store(true)
+	return nil
+}
+
+func (s *Store) openEngine(dir string, o Options) (err error) {
 	if err := s.disk.checkLogs(); err != nil {
 		return err
 	}
@@ -201,13 +222,48 @@ func (s *Store) open(dir string, o Options) (err error) {
 		l.FilterPolicy = bloom.FilterPolicy(10) // most killmail ids that are looked up are not there
 		l.FilterType = pebble.TableFilter
 	}
-	if s.db, err = pebble.Open(dir, opts); err != nil {
+	if err := s.checkOptions(dir, opts); err != nil {
 		return err
 	}
-	if err := errors.Join(s.load(o.Epoch), s.disk.failed()); err != nil {
+	// The engine writes to a table what its logs bring, and waits for that: after a failure it would, for ever. See backgroundError.
+	type result struct {
+		db  *pebble.DB
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		db, err := pebble.Open(dir, opts)
+		opened <- result{db, err}
+	}()
+	select {
+	case r := <-opened:
+		s.db = r.db
+		return r.err
+	case <-s.disk.held:
+		return s.disk.failed()
+	}
+}
+
+// checkOptions looks whether the engine will take the options of its last run, of which its own error does not name the file.
+func (s *Store) checkOptions(dir string, opts *pebble.Options) error {
+	d, err := pebble.Peek(dir, s.disk.FS)
+	if err != nil || d.OptionsFilename == "" {
 		return err
 	}
-	s.disk.opened.Store(true)
+	f, err := s.disk.FS.Open(d.OptionsFilename)
+	if err != nil {
+		return fmt.Errorf("opening the engine's options: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err == nil {
+		opts = opts.Clone()
+		opts.EnsureDefaults() // as opening does
+		err = opts.CheckCompatibility(dir, string(text))
+	}
+	if err != nil {
+		return fmt.Errorf("%s is damaged, or of another engine: %w", d.OptionsFilename, err)
+	}
 	return nil
 }
 
@@ -216,6 +272,12 @@ func (s *Store) open(dir string, o Options) (err error) {
 func (s *Store) backgroundError(err error) {
 	if s.disk.failed() == nil {
 		s.log.Error("the engine failed in the background and tries again", "err", err)
+	} else if !s.disk.opened.Load() {
+		select {
+		case s.disk.held <- struct{}{}: // whoever opens it gives up
+		default:
+		}
+		select {}
 	}
 	select {
 	case <-time.After(s.disk.retry):
@@ -261,7 +323,11 @@ func (s *Store) load(epoch killfeed.Epoch) error {
 	if err != nil {
 		return err
 	}
-	st := killfeed.State{Epoch: epoch, First: x.first, Head: x.head, MirrorSeq: last.mirror, Bytes: x.bytes}
+	former, err := s.loadFormer()
+	if err != nil {
+		return err
+	}
+	st := killfeed.State{Epoch: epoch, Former: former, First: x.first, Head: x.head, MirrorSeq: last.mirror, Bytes: x.bytes}
 	if last.received != 0 {
 		st.LastReceived = time.UnixMilli(last.received).UTC()
 	}
@@ -298,9 +364,7 @@ func (s *Store) loadFormat(made killfeed.Epoch) (killfeed.Epoch, error) {
 		}
 		b := s.db.NewBatch()
 		defer b.Close()
-		v := append([]byte(epoch), 0, 0, 0, 0)
-		seal(keyEpoch, v)
-		err := errors.Join(b.Set(keyEpoch, v, nil), b.Set(keyFormat, putNumber(keyFormat, formatVersion), nil))
+		err := errors.Join(b.Set(keyEpoch, putEpoch(epoch), nil), b.Set(keyFormat, putNumber(keyFormat, formatVersion), nil))
 		if err != nil {
 			return "", err
 		}

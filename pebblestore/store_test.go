@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -59,6 +60,19 @@ func harness(place func(testing.TB) (string, Options)) storetest.Harness {
 			return openSmall(t, dir, o)
 		},
 		Reopen: reopen,
+		Restore: func(t testing.TB, s killfeed.Store) killfeed.Store {
+			t.Helper()
+			var backup bytes.Buffer
+			if _, err := s.(*Store).Backup(t.Context(), &backup, "test", nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			closeStore(t, s.(*Store))
+			o := Options{FS: vfs.NewCrashableMem(), MinFree: 1}
+			if _, _, err := Restore(t.Context(), "memory", &backup, o, nil); err != nil {
+				t.Fatal(err)
+			}
+			return openSmall(t, "memory", Options{FS: o.FS, Memory: true})
+		},
 		Damage: func(t testing.TB, s killfeed.Store, id killfeed.EventID) killfeed.Store {
 			db, key := s.(*Store).db, numberKey(spaceEvent, uint64(id))
 			v, closer, err := db.Get(key)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/bits"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,6 +109,27 @@ func (d *disk) checkLogs() error {
 	return nil
 }
 
+// checkName looks for a log that is missing under a name of which one bit is flipped: the engine would take it for a stranger's file,
+// and what was acknowledged in it would be gone. It may be missing because it was removed, so a flip that makes it the name of another
+// log is not found out.
+func (d *disk) checkName(l logName, names []string) error {
+	want := l.String()
+	for _, name := range names {
+		if len(name) != len(want) || parseLog(name) != (logName{}) {
+			continue
+		}
+		flipped := 0
+		for i := range want {
+			flipped += bits.OnesCount8(name[i] ^ want[i])
+		}
+		if flipped == 1 {
+			return fmt.Errorf("%s is missing, and there is %q, of which one bit differs: if it was not renamed by hand, rename it back, "+
+				"and look after the disk", d.PathJoin(d.dir, want), name)
+		}
+	}
+	return nil
+}
+
 // readMarks returns the marks of the logs that exist. No file is no marks.
 func (d *disk) readMarks() (map[logName]int64, error) {
 	path := d.PathJoin(d.dir, marksName)
@@ -122,14 +145,20 @@ func (d *disk) readMarks() (map[logName]int64, error) {
 	if _, err := io.ReadFull(f, buf[:]); err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
+	names, err := d.FS.List(d.dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", d.dir, err)
+	}
 	found := map[logName]int64{}
 	for i := range markSlots {
 		l, length, ok := getMark(buf[i*markSpace:])
 		if !ok {
 			continue
 		}
-		if _, err := d.FS.Stat(d.PathJoin(d.dir, l.String())); err == nil { // the others were removed since
+		if slices.Contains(names, l.String()) {
 			found[l] = length
+		} else if err := d.checkName(l, names); err != nil { // the others were removed since
+			return nil, err
 		}
 	}
 	return found, nil

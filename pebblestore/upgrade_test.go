@@ -29,7 +29,13 @@ import (
 // versions of one killmail; chunks of most of them, none of the newest; two clients.
 func format1(t testing.TB) *vfs.MemFS {
 	t.Helper()
-	f, err := os.Open("testdata/format1.tar.gz")
+	return unpack(t, "testdata/format1.tar.gz")
+}
+
+// unpack puts the files of an archive into the directory "data".
+func unpack(t testing.TB, archive string) *vfs.MemFS {
+	t.Helper()
+	f, err := os.Open(archive)
 	if err != nil {
 		t.Fatal(err)
 	}

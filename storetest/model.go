@@ -23,6 +23,7 @@ type Model struct {
 // modelLog is what a disk would hold.
 type modelLog struct {
 	epoch     killfeed.Epoch
+	former    []killfeed.FormerEpoch
 	kept      []killfeed.NewEvent
 	removed   []removedEvent
 	head      killfeed.EventID
@@ -66,6 +67,18 @@ func (m *Model) Reopen() *Model {
 	return &Model{log: m.log}
 }
 
+// Restored ends m and returns a Model of its own with what m has stored, as if it were a backup that was restored elsewhere: its epoch
+// is another one, and that of m a former one.
+func (m *Model) Restored() *Model {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	l := *m.log
+	l.former = append(slices.Clone(l.former), killfeed.FormerEpoch{Epoch: l.epoch, Through: l.head})
+	l.epoch = killfeed.NewEpoch()
+	return &Model{log: &l}
+}
+
 // Damage makes the stored record of an event unreadable.
 func (m *Model) Damage(id killfeed.EventID) {
 	m.mu.Lock()
@@ -86,7 +99,7 @@ func (m *Model) State() killfeed.State {
 	defer m.mu.RUnlock()
 	l := m.log
 	st := killfeed.State{
-		Epoch: l.epoch, First: l.head + 1, Head: l.head, MirrorSeq: l.mirrorSeq, LastReceived: l.received,
+		Epoch: l.epoch, Former: l.former, First: l.head + 1, Head: l.head, MirrorSeq: l.mirrorSeq, LastReceived: l.received,
 	}
 	for i := range l.kept {
 		st.Bytes += size(&l.kept[i])

@@ -14,6 +14,9 @@ func TestModel(t *testing.T) {
 		Open:   func(testing.TB) killfeed.Store { return storetest.NewModel() },
 		Reopen: reopen,
 		Crash:  reopen,
+		Restore: func(_ testing.TB, s killfeed.Store) killfeed.Store {
+			return s.(*storetest.Model).Restored()
+		},
 		Damage: func(_ testing.TB, s killfeed.Store, id killfeed.EventID) killfeed.Store {
 			s.(*storetest.Model).Damage(id)
 			return s

@@ -29,6 +29,8 @@ type Harness struct {
 	// Damage spoils the stored record of an event and returns a store that does not have it in memory any more; nil leaves
 	// this out.
 	Damage func(t testing.TB, s killfeed.Store, id killfeed.EventID) killfeed.Store
+	// Restore closes the store and opens another one, which was restored from a backup of it.
+	Restore func(t testing.TB, s killfeed.Store) killfeed.Store
 	// Check verifies every invariant of an open store; nil leaves this out. It runs at the end of each test but that of
 	// Damage.
 	Check func(t testing.TB, s killfeed.Store)
@@ -72,6 +74,7 @@ func Run(t *testing.T, h Harness) {
 		{"AdoptRefuses", testAdoptRefuses},
 		{"AdoptNothing", testAdoptNothing},
 		{"ReopenKeepsEverything", testReopen},
+		{"RestoredIsTheSameUnderAnotherEpoch", testRestored},
 		{"CommitIsAtomicForReaders", testAtomicCommit},
 		{"RemoveIsAtomicForReaders", testAtomicRemove},
 		{"AdoptIsAtomicForReaders", testAtomicAdopt},

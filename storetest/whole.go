@@ -177,7 +177,7 @@ func compare(got, want killfeed.Store, clients bool) (differences []string) {
 		}
 	}
 	g, w := got.State(), want.State()
-	g.Epoch, g.Bytes = w.Epoch, w.Bytes // these are their own
+	g.Epoch, g.Former, g.Bytes = w.Epoch, w.Former, w.Bytes // these are their own
 	differ("State", g, w)
 	differ("Systems", got.Systems(nil), want.Systems(nil))
 	topics := map[killfeed.Topic]bool{killfeed.All(): true}

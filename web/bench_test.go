@@ -70,6 +70,20 @@ func benchAPI(b *testing.B, n int) (*web.API, *killfeed.Feed) {
 }
 
 // BenchmarkNextIdle is the commonest call by far: a client with ten systems asks for the next event, and there is none.
+// BenchmarkNextOne is a client with ten systems that asks for the next event, gets it, and does not commit it.
+func BenchmarkNextOne(b *testing.B) {
+	api, _ := benchAPI(b, 2000)
+	w, r := &sink{header: http.Header{}}, benchRequest(tenSystems("systems[]")+"&start=1900&commit=manual")
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.header)
+		api.ServeHTTP(w, r)
+	}
+	if w.status != http.StatusOK {
+		b.Fatalf("status %d, want 200", w.status)
+	}
+}
+
 // BenchmarkYardstickQuery is what it must keep up with.
 func BenchmarkNextIdle(b *testing.B) {
 	for _, c := range []struct{ name, parameter string }{{"plain", "systems[]"}, {"encoded", "systems%5B%5D"}} {

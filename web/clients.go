@@ -232,7 +232,7 @@ func (a *API) handled(name string, value []byte) (killfeed.EventID, error) {
 	if err != nil {
 		return 0, killfeed.Invalid(name, text, "the id of the last event handled, from 0 to the log's head, or its cursor")
 	}
-	if c.Epoch != "" && c.Epoch != a.epoch {
+	if !a.feed.State().Holds(c) {
 		return 0, killfeed.Invalid(name, text, "a cursor of this log, whose epoch is "+string(a.epoch)+
 			"; the other log's event ids mean other events here")
 	}

@@ -155,7 +155,7 @@ func (a *API) parseBefore(value string) (killfeed.EventID, error) {
 	switch {
 	case err != nil || c.After == 0:
 		return 0, killfeed.Invalid("before", value, "next of the answer before, or an event id from 1 on")
-	case c.Epoch != "" && c.Epoch != a.epoch:
+	case !a.feed.State().Holds(c):
 		return 0, killfeed.Invalid("before", value, "a cursor of this log, whose epoch is "+string(a.epoch))
 	}
 	return c.After, nil

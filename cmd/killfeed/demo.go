@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,8 +17,16 @@ const demoMark = "demo"
 const demoHistory = time.Hour
 
 // checkDemo refuses to mix a demo's killmails with real ones.
-func (a *app) checkDemo(feed *killfeed.Feed) error {
+func (a *app) checkDemo(ctx context.Context, feed *killfeed.Feed) error {
 	mark, err := feed.Checkpoint(demoMark)
+	for errors.Is(err, killfeed.ErrUnavailable) { // the servers of a cluster may be away for a moment, also while a node starts
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+		mark, err = feed.Checkpoint(demoMark)
+	}
 	if err != nil {
 		return err
 	}

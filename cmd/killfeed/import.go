@@ -134,7 +134,7 @@ func (a *app) directorySink() (*sink, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	if err := a.checkDemo(feed); err != nil {
+	if err := a.checkDemo(context.Background(), feed); err != nil {
 		return nil, errors.Join(err, feed.Close())
 	}
 	return &sink{

@@ -117,7 +117,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().AddFlag(a.flags.Lookup("config"))
 	root.AddCommand(
-		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.sdeCmd(), a.checkCmd(), a.clusterCmd(),
+		a.serveCmd(), a.importCmd(), a.backfillCmd(), a.sdeCmd(), a.checkCmd(), a.backupCmd(), a.restoreCmd(), a.exportCmd(), a.doctorCmd(), a.clusterCmd(),
 		a.pollCmd(), a.nextCmd(), a.tailCmd(), a.topCmd(), a.showCmd(), a.clientsCmd(), a.tokenCmd(), a.webhooksCmd(), a.collectCmd(),
 		a.configCmd(), a.healthcheckCmd(), a.versionCmd(), a.upstreamSimCmd(),
 		&cobra.Command{Use: "exit-codes", Short: "What exit codes mean", Long: exitCodesHelp},

@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"sdearchive": sdeArchive,
 			"await":      await,
+			"dashboards": dashboards,
 			"killmails":  killmails,
 			"natsserver": natsserver,
 			"post":       post,

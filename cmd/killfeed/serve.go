@@ -97,7 +97,9 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 	if cert != nil {
 		cert.secure(server)
 	}
+	manager := newNotifier(a.env, log)
 	stopped := context.AfterFunc(ctx, func() {
+		manager.send("STOPPING=1")
 		log.Info("stopping: no new requests, those in flight may end; a second signal stops at once", "cause", context.Cause(ctx))
 	})
 	defer stopped()
@@ -119,7 +121,7 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 	}()
 	if running.Err() == nil { // else it was stopped while the log was being opened
 		services.Go(func() error {
-			return a.runServices(running, &gate, feed, node, listener.Addr(), addrFile, cert, again, log)
+			return a.runServices(running, &gate, feed, node, listener.Addr(), addrFile, cert, again, manager, log)
 		})
 	}
 	return services.Wait()
@@ -127,8 +129,8 @@ func (a *app) serve(ctx context.Context, addrFile string) (err error) {
 
 // runServices lets requests through to the feed and runs what works in the background until ctx ends.
 func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Feed, node node, addr net.Addr, addrFile string,
-	cert *certificate, again <-chan os.Signal, log *slog.Logger) error {
-	if err := a.checkDemo(feed); err != nil {
+	cert *certificate, again <-chan os.Signal, manager *notifier, log *slog.Logger) error {
+	if err := a.checkDemo(ctx, feed); err != nil {
 		return err
 	}
 	tree := supervise.New(log)
@@ -173,6 +175,10 @@ func (a *app) runServices(ctx context.Context, gate *web.Gate, feed *killfeed.Fe
 	}
 	if api, err = a.open(gate, feed, node, sources, hooks, named, addr, addrFile, log); err != nil {
 		return err
+	}
+	manager.send("READY=1")
+	if manager.every > 0 {
+		tree.Add("watchdog", func(ctx context.Context) error { return manager.watchdog(ctx, feed) })
 	}
 	for _, h := range hooks.Hooks() {
 		tree.Add("webhook "+h.Name(), node.lead.only(h.Run))
@@ -221,6 +227,9 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, node node, sources *sour
 	if err := mountWebhooks(api, hooks); err != nil {
 		return nil, err
 	}
+	if err := mountBackup(api, node.store, log); err != nil {
+		return nil, err
+	}
 	sources.tree.Add("connections", api.Run)
 	gate.Open(api)
 	if a.settings.logFormat == "json" { // whoever reads that wants nothing else
@@ -237,7 +246,11 @@ func (a *app) open(gate *web.Gate, feed *killfeed.Feed, node node, sources *sour
 
 // listen opens the address. A port that is taken is by far the commonest reason for a server not to start.
 func (a *app) listen() (net.Listener, error) {
-	listener, err := net.Listen("tcp", a.settings.listen)
+	listener, err := inherited(a.env)
+	if listener != nil || err != nil {
+		return listener, err
+	}
+	listener, err = net.Listen("tcp", a.settings.listen)
 	switch {
 	case err == nil:
 		return listener, nil

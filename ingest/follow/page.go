@@ -2,7 +2,6 @@ package follow
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -60,11 +59,8 @@ func readPage(data []byte, from killfeed.Cursor) (*page, error) {
 	if p.next.Epoch != p.Epoch {
 		return nil, fmt.Errorf("the answer of the epoch %s goes on at %s: want the same epoch", p.Epoch, p.next)
 	}
-	if p.Epoch != from.Epoch && from.Epoch != "" && p.Gap == nil {
-		return nil, errors.New("the answer has another epoch than the cursor, and does not tell a gap")
-	}
 	last := killfeed.EventID(0)
-	if p.Epoch == from.Epoch && !p.moved() {
+	if !p.moved() { // also with another epoch: a leader that was restored from a backup knows which cursors of the old one still hold
 		if last = from.After; p.next.After < last {
 			return nil, fmt.Errorf("the answer to a cursor at %d goes on at %s: want one that never goes back", last, p.next)
 		}

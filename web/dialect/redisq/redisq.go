@@ -130,7 +130,7 @@ func (d *Dialect) listen(w http.ResponseWriter, r *http.Request) {
 
 // begin brings a queue to where it goes on: to now when it is over, behind what the caller acknowledges.
 func (d *Dialect) begin(ctx context.Context, c *call, q *queue) error {
-	if c.acked != nil && c.acked.Epoch == d.feed.State().Epoch {
+	if c.acked != nil && d.feed.State().Holds(*c.acked) {
 		// Who has an ack knows where he was, however long ago. One of a log that is no more says nothing.
 		_, err := d.feed.Commit(ctx, c.client, map[killfeed.Topic]killfeed.EventID{killfeed.All(): c.acked.After})
 		return err
@@ -299,7 +299,7 @@ func (d *Dialect) object(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	at, err := killfeed.ParseCursor(id)
-	if err != nil || at.Epoch != d.feed.State().Epoch || at.String() != id {
+	if err != nil || at.Epoch == "" || !d.feed.State().Holds(at) || at.String() != id {
 		refuse(w, r, http.StatusNotFound, "objectID is missing, or none that this server gave: /listen.php?redirect=1 leads to one")
 		return
 	}

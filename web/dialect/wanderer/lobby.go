@@ -172,7 +172,7 @@ func (l *lobby) follow(systems, characters map[uint32]struct{}, from *killfeed.C
 func (l *lobby) nowhere(from *killfeed.Cursor) (killfeed.Place, error) {
 	st := l.feed.State()
 	p := killfeed.Place{Start: st.Head + 1, Head: st.Head, Epoch: st.Epoch}
-	if from != nil && from.Epoch != "" && from.Epoch != st.Epoch {
+	if from != nil && !st.Holds(*from) {
 		p.Gap = &killfeed.Gap{Reason: killfeed.GapEpoch}
 	}
 	return p, nil
