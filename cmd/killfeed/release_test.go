@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,10 +15,12 @@ import (
 	"testing"
 )
 
+var long = flag.Bool("long", false, "build a release in TestRelease")
+
 // TestRelease: what is released runs, says its version, and is what its sums say.
 func TestRelease(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds the program anew")
+	if !*long {
+		t.Skip("it builds the program anew, which takes minutes: go test ./cmd/killfeed -run TestRelease -args -long")
 	}
 	out := filepath.Join(t.TempDir(), "dist")
 	release := func(args ...string) (string, error) {
