@@ -3,6 +3,8 @@ package killfeed_test
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"killfeed"
@@ -71,4 +73,42 @@ func BenchmarkFetchNewest(b *testing.B) {
 			b.Fatal(len(ans.Events), err)
 		}
 	}
+}
+
+// BenchmarkNextOne reads the next event of ten systems, without committing it.
+func BenchmarkNextOne(b *testing.B) {
+	feed, m := benchFeed(b, 10_000)
+	r := killfeed.Read{Start: killfeed.StartAt(9500), Manual: true}
+	for rank := range 10 {
+		r.Topics = append(r.Topics, killfeed.System(m.System(rank)))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if ans, err := feed.Next(b.Context(), "next", r); err != nil || len(ans.Events) != 1 {
+			b.Fatal(len(ans.Events), err)
+		}
+	}
+}
+
+// BenchmarkInsert is 64 writers that insert a killmail at a time. Nothing is fsynced, because nothing is on a disk: it is what
+// inserting takes of the processor.
+func BenchmarkInsert(b *testing.B) {
+	feed, m := benchFeed(b, 1000)
+	mails := make([]*killfeed.Killmail, b.N)
+	for i := range mails {
+		mails[i] = m.Next()
+	}
+	var next atomic.Int64
+	b.SetParallelism((64 + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			i := next.Add(1) - 1
+			if _, err := feed.InsertAll(b.Context(), mails[i:i+1], 0); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }

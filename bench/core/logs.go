@@ -1,15 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"killfeed"
 	"killfeed/bench/internal/killmails"
 )
-
-// log returns the directory of a log with n events of 2.5 KB.
-func (b *bench) log(ctx context.Context, n int) (string, error) { return killmails.Log(ctx, b.Work, n) }
 
 // hotSystems are the ten busiest systems.
 func hotSystems() (ids []uint32, topics []killfeed.Topic) {

@@ -26,10 +26,11 @@ func fetch(ctx context.Context, b *bench) ([]suite.Result, error) {
 	type end struct{ newest, oldest func() (float64, error) }
 	var ends []end
 	for _, n := range []int{1000, b.Events} {
-		dir, err := b.log(ctx, n)
+		dir, remove, err := killmails.Clone(ctx, b.Work, n)
 		if err != nil {
 			return nil, err
 		}
+		defer remove()
 		store, err := pebblestore.Open(dir, pebblestore.Options{})
 		if err != nil {
 			return nil, err

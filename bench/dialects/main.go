@@ -60,18 +60,20 @@ func main() {
 // side is a server with its queues, each on a connection of its own.
 type side struct {
 	server *server.Server
+	remove func() // its log
 	token  string
 	conns  []*server.Conn
 	mails  int // that were inserted in all
 }
 
 func (b *bench) side(ctx context.Context, n int) (*side, error) {
-	dir, err := killmails.Log(ctx, b.Work, n)
+	dir, remove, err := killmails.Clone(ctx, b.Work, n)
 	if err != nil {
 		return nil, err
 	}
-	s := &side{}
+	s := &side{remove: remove}
 	if s.server, err = server.Serve(ctx, b.Work, b.Killfeed, dir, "--retain", "8760h", "--retain-max", "0"); err != nil {
+		remove()
 		return nil, err
 	}
 	if s.token, err = killmails.Token(dir); err != nil {
@@ -94,6 +96,7 @@ func (s *side) close() {
 		c.Close()
 	}
 	s.server.Stop()
+	s.remove()
 }
 
 var empty = []byte(`{"package":null}`)

@@ -23,6 +23,7 @@ import (
 type bench struct {
 	suite.Config
 	clients int
+	data    string // directory of the server that runs
 }
 
 // Two filters that each match one killmail in some thousand: of the second, the index knows nothing.
@@ -38,10 +39,12 @@ func main() {
 	flag.Parse()
 	measure := func(name string, run func(context.Context, *bench, *server.Server) ([]suite.Result, error)) suite.Measure {
 		return suite.Measure{Name: name, Run: func(ctx context.Context) ([]suite.Result, error) {
-			dir, err := killmails.Log(ctx, b.Work, b.Events)
+			dir, remove, err := killmails.Clone(ctx, b.Work, b.Events)
 			if err != nil {
 				return nil, err
 			}
+			defer remove()
+			b.data = dir
 			s, err := server.Serve(ctx, b.Work, b.Killfeed, dir, "--retain", "8760h", "--retain-max", "0")
 			if err != nil {
 				return nil, err
@@ -199,7 +202,7 @@ func fresh(ctx context.Context, b *bench, s *server.Server) ([]suite.Result, err
 	if err := b.latest(s); err != nil {
 		return nil, err
 	}
-	token, err := killmails.Token(killmails.Dir(b.Work, b.Events))
+	token, err := killmails.Token(b.data)
 	if err != nil {
 		return nil, err
 	}

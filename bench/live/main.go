@@ -36,6 +36,7 @@ type bench struct {
 	round     time.Duration
 	idleConns int
 	joins     int
+	most      int // subscribers of growth
 }
 
 func main() {
@@ -52,6 +53,7 @@ func main() {
 	flag.DurationVar(&b.round, "round", 10*time.Second, "paced: length of a round, at most 20s; one of spread is half as long again")
 	flag.IntVar(&b.idleConns, "idle", 10_000, "idle and spread: subscribers")
 	flag.IntVar(&b.joins, "joins", 200, "resume: joins of each kind in a round")
+	flag.IntVar(&b.most, "most", 15_000, "growth: most subscribers")
 	flag.Parse()
 	if err := b.check(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -60,17 +62,21 @@ func main() {
 	measure := func(name string, run func(context.Context, *bench) ([]suite.Result, error)) suite.Measure {
 		return suite.Measure{Name: name, Run: func(ctx context.Context) ([]suite.Result, error) { return run(ctx, b) }}
 	}
+	if b.Only == "growth" { // it makes a table, and only when it is asked for
+		os.Exit(suite.MainTables(b.Config, []suite.Growth{{Name: "growth", Run: func(ctx context.Context) (suite.Table, error) { return growth(ctx, b) }}}))
+	}
 	os.Exit(suite.Main(b.Config, []suite.Measure{
 		measure("fanout", fanout),
 		measure("paced", paced),
 		measure("idle", idle),
+		measure("resting", resting),
 		measure("resume", resume),
 		measure("spread", spread),
 	}))
 }
 
 func (b *bench) check() error {
-	for _, n := range []int{b.Rounds, b.conns, b.burst, b.pace, b.idleConns, b.joins} {
+	for _, n := range []int{b.Rounds, b.conns, b.burst, b.pace, b.idleConns, b.joins, b.most} {
 		if n < 1 {
 			return fmt.Errorf("%d is too few: every number must be at least 1", n)
 		}
@@ -78,5 +84,9 @@ func (b *bench) check() error {
 	if b.round < time.Second || b.round > (longest-15*time.Second)*2/3 {
 		return fmt.Errorf("a round of %v: it must be 1s to 20s, so that no heartbeat falls into one", b.round)
 	}
-	return raiseFileLimit(max(2*b.conns, b.idleConns))
+	need := max(2*b.conns, b.idleConns)
+	if b.Only == "growth" {
+		need = b.most
+	}
+	return raiseFileLimit(need)
 }

@@ -26,10 +26,11 @@ const behind = 1000
 
 // resume measures how soon a subscriber that comes back gets the first event that it has missed, out of a large log.
 func resume(ctx context.Context, b *bench) ([]suite.Result, error) {
-	dir, err := killmails.Log(ctx, b.Work, b.Events)
+	dir, remove, err := killmails.Clone(ctx, b.Work, b.Events)
 	if err != nil {
 		return nil, err
 	}
+	defer remove()
 	system := killmails.New().System(0)
 	spots := []struct {
 		name, topic string

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -341,4 +342,17 @@ func (p *subscribers) keepAlive(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// times are the times, rising, of all deliveries of a round that noted them.
+func (p *subscribers) times() (at []int64) {
+	for _, r := range p.readers {
+		r.mu.Lock()
+		for _, s := range r.subs {
+			at = append(at, s.at...)
+		}
+		r.mu.Unlock()
+	}
+	slices.Sort(at)
+	return at
 }

@@ -59,10 +59,14 @@ func (m *Maker) Lines(n int, system uint32) []byte {
 // Dir is where the log of n events is.
 func Dir(work string, n int) string { return filepath.Join(work, fmt.Sprintf("log-%d", n)) }
 
-// Log returns the directory of a log with n events of 2.5 KB, making it when it is not there. It was closed cleanly.
+// made is what the file says that tells that a log is whole. Another text has it made anew.
+const made = "2"
+
+// Log returns the directory of a log with n events of 2.5 KB, making it when it is not there. It was closed cleanly. It is for
+// reading: what writes to a log takes a Clone.
 func Log(ctx context.Context, work string, n int) (string, error) {
 	dir := Dir(work, n)
-	if _, err := os.Stat(filepath.Join(dir, "made")); err == nil {
+	if b, err := os.ReadFile(filepath.Join(dir, "made")); err == nil && string(b) == made {
 		return dir, nil
 	}
 	if err := os.RemoveAll(dir); err != nil {
@@ -77,8 +81,8 @@ func Log(ctx context.Context, work string, n int) (string, error) {
 		return "", err
 	}
 	m := New()
-	for made := 0; made < n; {
-		ks := make([]*killfeed.Killmail, min(1000, n-made))
+	for done := 0; done < n; {
+		ks := make([]*killfeed.Killmail, min(1000, n-done))
 		for i := range ks {
 			ks[i] = m.Next()
 		}
@@ -86,14 +90,14 @@ func Log(ctx context.Context, work string, n int) (string, error) {
 			feed.Close()
 			return "", err
 		}
-		if made += len(ks); made%100_000 == 0 {
-			suite.Progress("   making a log of %d events: %d", n, made)
+		if done += len(ks); done%100_000 == 0 {
+			suite.Progress("   making a log of %d events: %d", n, done)
 		}
 	}
 	if err := feed.Close(); err != nil {
 		return "", err
 	}
-	return dir, os.WriteFile(filepath.Join(dir, "made"), nil, 0o600)
+	return dir, os.WriteFile(filepath.Join(dir, "made"), []byte(made), 0o600)
 }
 
 // Token is what a server with this data directory wants to see from those who insert. The server makes it at its first start.

@@ -96,7 +96,7 @@ func (t *Table) SVG() string {
 		text(leftEdge-8, y(v)+4, "end", "#555", round(v))
 	}
 	text((leftEdge+width-rightEdge)/2, height-12, "middle", "#111", t.Columns[0])
-	text(leftEdge-8, top-6, "end", "#111", t.Unit)
+	text(leftEdge-8, top-14, "end", "#111", t.Unit)
 	colours := []string{"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf"}
 	for i, c := range t.Drawn {
 		colour := colours[i%len(colours)]
