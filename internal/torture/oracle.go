@@ -80,11 +80,25 @@ func (o *oracle) meansLocked(event uint64, id int64) {
 	o.head = max(o.head, event)
 }
 
+// again notes that an event came again that may.
+func (o *oracle) again() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.repeated++
+}
+
 // progress is a short account of the load.
 func (o *oracle) progress() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return fmt.Sprintf("%d inserts acknowledged, head %d, %d violations", len(o.acked), o.head, o.total())
+}
+
+// broken is how many promises were broken so far.
+func (o *oracle) broken() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.total()
 }
 
 func (o *oracle) total() (n int) {

@@ -42,7 +42,7 @@ func (s *server) start(ctx context.Context, tight bool) error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
 		if b, err := os.ReadFile(s.addrFile); err == nil && len(b) > 0 {
 			s.addr = strings.TrimSpace(string(b))
 			// Connections to a killed server are of no use to the next one.
@@ -86,11 +86,16 @@ func (s *server) check(ctx context.Context) error {
 	return nil
 }
 
+// at is where the process listens, and what to ask it by.
+func (s *server) at() (addr string, client *http.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr, s.http
+}
+
 // call sends a request and decodes the answer into v. The status is 0 when there was no whole answer.
 func (s *server) call(method, path string, body []byte, v any) (status int, err error) {
-	s.mu.Lock()
-	addr, client := s.addr, s.http
-	s.mu.Unlock()
+	addr, client := s.at()
 	req, err := http.NewRequest(method, "http://"+addr+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, err

@@ -17,19 +17,21 @@ type world struct {
 	oracle *oracle
 	srv    *server
 
+	seed uint64
+
 	writers []*writer
 	readers []*reader
 	seeker  *seeker
+	stream  *stream
+	queue   *queue
 }
 
 func newWorld(o *oracle, srv *server, writers int, seed uint64) *world {
-	w := &world{oracle: o, srv: srv}
+	w := &world{oracle: o, srv: srv, seed: seed}
 	for i := range writers {
 		w.writers = append(w.writers, &writer{
 			world: w, rnd: rand.New(rand.NewPCG(seed, uint64(100+i))),
-			maker: storetest.NewMaker(storetest.MakerOptions{
-				Seed: seed + uint64(i), FirstID: int64(i+1) * 1_000_000_000, Systems: 20, Bytes: 900, Attackers: 2,
-			}),
+			maker: storetest.NewMaker(makerOptions(seed, i, 0)),
 		})
 	}
 	for i, kind := range []string{"next", "poll", "manual", "manual", "next"} {
@@ -39,17 +41,29 @@ func newWorld(o *oracle, srv *server, writers int, seed uint64) *world {
 		})
 	}
 	w.seeker = &seeker{world: w, rnd: rand.New(rand.NewPCG(seed, 300))}
+	w.stream = &stream{world: w, name: "stream"}
+	w.queue = &queue{world: w, name: "queue", got: map[int64]bool{}, fresh: map[int64]bool{}}
 	return w
 }
 
+// makerOptions are of writer i when it has made that many killmails.
+func makerOptions(seed uint64, i int, made int64) storetest.MakerOptions {
+	return storetest.MakerOptions{
+		Seed: seed + uint64(i), FirstID: int64(i+1)*1_000_000_000 + made, Systems: 20, Bytes: 900, Attackers: 2,
+	}
+}
+
 // register makes the readers known before anything is inserted: what is removed before a client is known is not its loss.
-func (w *world) register() error {
+func (w *world) register(ctx context.Context) error {
 	for _, r := range w.readers {
 		if _, ok := r.read(); !ok {
 			return fmt.Errorf("%w does not answer client %s", errServer, r.name)
 		}
 	}
-	return nil
+	if !w.queue.step() {
+		return fmt.Errorf("%w does not answer queue %s", errServer, w.queue.name)
+	}
+	return w.stream.register(ctx)
 }
 
 // load puts the server under load for d, then calls kill, and returns when everybody has noticed.
@@ -69,6 +83,8 @@ func (w *world) load(d time.Duration, kill func()) {
 		each(x.step)
 	}
 	each(w.seeker.step)
+	each(w.stream.step)
+	each(w.queue.step)
 	each(func() bool {
 		time.Sleep(30 * time.Millisecond)
 		_, err := w.srv.call("POST", "/api/collect", nil, nil)
@@ -82,6 +98,7 @@ func (w *world) load(d time.Duration, kill func()) {
 	for _, r := range w.readers {
 		r.killed(killed)
 	}
+	w.queue.killed(killed)
 }
 
 // writer inserts killmails, and again those whose insert was not answered.
@@ -89,6 +106,7 @@ type writer struct {
 	world   *world
 	rnd     *rand.Rand
 	maker   *storetest.Maker
+	made    int64     // killmails
 	pending []pending // not answered yet
 	done    []pending // a sample of what was acknowledged
 }
@@ -102,10 +120,11 @@ type pending struct {
 func (x *writer) step() bool {
 	// A pace that readers can follow, so that the end, where they read all that is left one by one, does not take longer
 	// than all the rest.
-	time.Sleep(time.Duration(x.rnd.IntN(8)) * time.Millisecond)
+	time.Sleep(time.Duration(x.rnd.IntN(30)) * time.Millisecond)
 	if len(x.pending) == 0 {
-		for range 1 + x.rnd.IntN(12) {
+		for range 1 + x.rnd.IntN(8) {
 			k := x.maker.Next()
+			x.made++
 			x.pending = append(x.pending, pending{k.ID, k.JSON})
 		}
 		if len(x.done) > 0 && x.rnd.IntN(4) == 0 { // and one that the log has
@@ -245,9 +264,7 @@ func (r *reader) take(e event) {
 	case r.kind != "manual" && again && e.EventID < r.from:
 		o.violate("committed events repeated", "client %s gets event %d again, which came over a second before the kill", r.name, e.EventID)
 	case r.kind != "manual" && again:
-		o.mu.Lock()
-		o.repeated++
-		o.mu.Unlock()
+		o.again()
 	}
 	r.got[e.EventID] = r.life
 	r.last = max(r.last, e.EventID)
@@ -265,17 +282,22 @@ func (r *reader) commit(id uint64) bool {
 	return true
 }
 
-// killed is called after the server died at the given time.
+// killed is called after the server died at the given time. What may come again is what came in the second before; and, when the server
+// died before it had come that far again, what could come again before.
 func (r *reader) killed(at time.Time) {
-	r.from = r.last + 1
+	from := r.from
+	if n := len(r.recent); n > 0 {
+		from = r.recent[n-1].id + 1
+	}
 	for _, d := range r.recent {
 		if d.at.After(at.Add(-time.Second)) {
-			r.from = min(r.from, d.id)
+			from = min(from, d.id)
 		}
 	}
+	r.from = from
 	r.recent = r.recent[:0]
 	r.life++
-	r.resuming = r.kind != "manual" && r.cutOff
+	r.resuming = r.kind != "manual" && (r.cutOff || r.resuming)
 }
 
 // seeker moves a client about.
@@ -439,6 +461,15 @@ func (w *world) finish(ctx context.Context) error {
 			}
 		}
 		w.missed(r)
+	}
+	w.oracle.mu.Lock()
+	head := w.oracle.head
+	w.oracle.mu.Unlock()
+	if err := w.stream.finish(ctx, head); err != nil {
+		return err
+	}
+	if err := w.queue.finish(ctx); err != nil {
+		return err
 	}
 	return w.again()
 }
