@@ -38,7 +38,8 @@ type disk struct {
 	waiting atomic.Int64          // writes that wait for space
 	failure atomic.Pointer[error] // the first failure
 
-	measured atomic.Int64 // Unix nanoseconds of the last look at the free space
+	made     time.Time
+	measured atomic.Int64 // when the free space was looked at last, in nanoseconds from made: the wall clock may jump
 	short    atomic.Bool  // the last look found less than minFree
 
 	opened atomic.Bool   // the engine was opened: see hold
@@ -55,7 +56,12 @@ const (
 )
 
 func newDisk(fs vfs.FS, dir string, minFree uint64, log *slog.Logger) *disk {
-	return &disk{FS: fs, dir: dir, log: log, minFree: minFree, retry: retryEvery, closing: make(chan struct{}), held: make(chan struct{}, 1)}
+	d := &disk{
+		FS: fs, dir: dir, log: log, minFree: minFree, retry: retryEvery, closing: make(chan struct{}), held: make(chan struct{}, 1),
+		made: time.Now(),
+	}
+	d.measured.Store(-int64(time.Hour)) // never
+	return d
 }
 
 // stuck is nil, or what keeps the disk from being written to right now.
@@ -74,7 +80,7 @@ func (d *disk) health() error {
 	if err := d.stuck(); err != nil {
 		return err
 	}
-	now := time.Now().UnixNano()
+	now := int64(time.Since(d.made))
 	if last := d.measured.Load(); now-last > int64(measureEvery) && d.measured.CompareAndSwap(last, now) {
 		usage, err := d.GetDiskUsage(d.dir)
 		d.short.Store(err == nil && usage.AvailBytes < d.minFree) // a file system that cannot tell has space

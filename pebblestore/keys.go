@@ -133,7 +133,7 @@ func getEvent(key, value []byte) (killfeed.Event, error) {
 		return killfeed.Event{}, err
 	}
 	if len(v) < eventHeader || v[0] != recordVersion {
-		return killfeed.Event{}, fmt.Errorf("record version %d with %d bytes is not of this program", v[0], len(v))
+		return killfeed.Event{}, fmt.Errorf("record version %x with %d bytes is not of this program", v[:min(len(v), 1)], len(v))
 	}
 	be := binary.BigEndian
 	return killfeed.Event{
@@ -197,7 +197,7 @@ func getSummary(key, value []byte) (summary, error) {
 		return summary{}, err
 	}
 	if len(v) != summarySize-4 || v[0] != recordVersion {
-		return summary{}, fmt.Errorf("summary version %d with %d bytes is not of this program", v[0], len(v))
+		return summary{}, fmt.Errorf("summary version %x with %d bytes is not of this program", v[:min(len(v), 1)], len(v))
 	}
 	be := binary.BigEndian
 	return summary{

@@ -8,7 +8,10 @@
 //   - an acknowledged commit or seek is never gone back on
 //   - no client misses an event. A client with manual commit gets nothing again that it has committed; one with automatic
 //     commit gets again at most what it got in the second before a kill, and may lose the one answer that was on its way to
-//     it when the server died: that is what "at most once" means.
+//     it when the server died: that is what "at most once" means. A stream that resumes with the id of its last event gets each
+//     exactly once.
+//
+// In place of the process it can fail the disk below a feed in its own process: power.go, diskfull.go and bitflip.go say how.
 package main
 
 import (
