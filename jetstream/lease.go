@@ -32,6 +32,7 @@ type lease struct {
 	last    uint64 // the last mine
 	rev     uint64
 	ids     []string
+	kept    uint64             // the record's revision at the last good renewal
 	renewed time.Time          // before the last good renewal was sent
 	held    context.Context    // ends with the lease
 	drop    context.CancelFunc // ends held
@@ -163,9 +164,10 @@ func (l *lease) wait(ctx context.Context) {
 			seen, since = e.rev, time.Now()
 		}
 		l.saw(r.Node)
-		// It is free when there never was one, when it was given up, and when it is our own: taking it was stored after we had given up
-		// on that, and nobody else counts on it. One that was deleted by hand may have a holder that does not know yet.
-		free := e.rev == 0 || !e.gone && (r.Node == "" || r.Run == l.process)
+		// It is free when there never was one, when it was given up, and when it still is as this node had it last. One that was deleted by
+		// hand may have a holder that does not know yet; so may one that this node took by a write which landed after that had been
+		// given up, as the one before it may have been deleted meanwhile.
+		free := e.rev == 0 || !e.gone && (r.Node == "" || r.Run == l.process && e.rev == l.had())
 		if free || time.Since(since) >= l.t.Take {
 			if l.take(ctx, e, r) || ctx.Err() != nil {
 				return
@@ -216,7 +218,7 @@ func (l *lease) renew(term uint64, o outcome, began time.Time) bool {
 	if left <= 0 || l.mine == 0 && l.last == term {
 		return false
 	}
-	l.renewed = began
+	l.renewed, l.kept = began, o.rev
 	if l.mine == 0 {
 		l.mine, l.last, l.leader = term, term, l.node
 		l.held, l.drop = context.WithCancel(context.Background())
@@ -226,6 +228,13 @@ func (l *lease) renew(term uint64, o outcome, began time.Time) bool {
 	}
 	l.expiry.Reset(left)
 	return true
+}
+
+// had is the revision of the record with which this node had the lease last.
+func (l *lease) had() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kept
 }
 
 // tell wakes those that wait for a change. The caller holds mu.
