@@ -308,7 +308,7 @@ func (s *sheet) served(ctx context.Context, store *pebblestore.Store, feed *kill
 	// Every topic has its events.
 	topics := map[killfeed.Topic][]killfeed.EventID{}
 	for id := st.First; id <= st.Head; id++ {
-		for _, t := range s.mails[id-1].Topics {
+		for _, t := range s.all()[id-1].Topics {
 			topics[t] = append(topics[t], id)
 		}
 	}
@@ -328,7 +328,7 @@ func (s *sheet) served(ctx context.Context, store *pebblestore.Store, feed *kill
 			return fmt.Errorf("%s has the events %v, want %v", t, got, want)
 		}
 	}
-	for i, k := range s.mails[:now.acked] {
+	for i, k := range s.all()[:now.acked] {
 		switch known, ok, err := store.Known(k.ID); {
 		case err != nil:
 			*told = true

@@ -33,9 +33,23 @@ type drill struct {
 
 // sheet is what the drill was told: what must be there afterwards, whatever happens, and what may. Other goroutines copy it.
 type sheet struct {
-	mu    sync.Mutex // guards told; the drill alone changes it
+	mu    sync.Mutex // guards the rest; the drill alone changes it
 	told  told
-	mails []*killfeed.Killmail
+	mails []*killfeed.Killmail // only appended to
+}
+
+// all are the killmails so far.
+func (s *sheet) all() []*killfeed.Killmail {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mails
+}
+
+// add adds a killmail.
+func (s *sheet) add(k *killfeed.Killmail) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mails = append(s.mails, k)
 }
 
 // told is a moment of the sheet.
@@ -129,7 +143,7 @@ func (d *drill) step(ctx context.Context) error {
 	d.seq++
 	r := d.rnd
 	switch n := r.IntN(20); {
-	case n < 9 || len(d.sheet.mails) == 0:
+	case n < 9 || len(d.sheet.all()) == 0:
 		return d.insert(ctx, 1+r.IntN(4), "")
 	case n < 11:
 		return d.insert(ctx, r.IntN(3), fmt.Sprintf("place %d", d.seq))
@@ -151,7 +165,7 @@ func (d *drill) insert(ctx context.Context, n int, place string) error {
 	t := d.sheet.now()
 	if t.tried == t.acked && n+len(place) > 0 {
 		for range n {
-			d.sheet.mails = append(d.sheet.mails, d.maker.Next())
+			d.sheet.add(d.maker.Next())
 		}
 		last := t.bounds[len(t.bounds)-1].place
 		if place != "" {
@@ -163,7 +177,7 @@ func (d *drill) insert(ctx context.Context, n int, place string) error {
 		})
 		t = d.sheet.now()
 	}
-	group := d.sheet.mails[t.acked:t.tried]
+	group := d.sheet.all()[t.acked:t.tried]
 	last := t.bounds[len(t.bounds)-1]
 	var results []killfeed.InsertResult
 	var err error
@@ -307,7 +321,8 @@ func (d *drill) took(name string, answer killfeed.Answer, at killfeed.EventID) (
 
 // same compares an event with the killmail that was inserted.
 func (s *sheet) same(e killfeed.Event) error {
-	if n := int(e.ID) - 1; n >= len(s.mails) || !bytes.Equal(e.Killmail, s.mails[n].JSON) || e.SystemID != s.mails[n].SystemID {
+	mails := s.all()
+	if n := int(e.ID) - 1; n >= len(mails) || !bytes.Equal(e.Killmail, mails[n].JSON) || e.SystemID != mails[n].SystemID {
 		return broken("served damaged", "event %d of system %d is %.80s", e.ID, e.SystemID, e.Killmail)
 	}
 	return nil
@@ -451,11 +466,11 @@ func (s *sheet) verify(ctx context.Context, fs vfs.FS, before, after told) (err 
 	if after.tried == 0 {
 		return nil
 	}
-	results, err := feed.InsertAll(ctx, s.mails[head:after.tried:after.tried], 0)
+	results, err := feed.InsertAll(ctx, s.all()[head:after.tried:after.tried], 0)
 	if err != nil {
 		return fmt.Errorf("inserting again: %w", err)
 	}
-	again, err := feed.InsertAll(ctx, s.mails[after.tried-1:after.tried:after.tried], 0)
+	again, err := feed.InsertAll(ctx, s.all()[after.tried-1:after.tried:after.tried], 0)
 	if err != nil {
 		return fmt.Errorf("inserting again: %w", err)
 	}
