@@ -52,6 +52,7 @@ func TestFullDisk(t *testing.T) {
 
 // TestFailedDisk: nothing is acknowledged any more, readiness fails and says why, reads go on.
 func TestFailedDisk(t *testing.T) {
+	ledgertest.Alone(t, "what one node's disk does decides nothing there")
 	s := newServer(t)
 	s.insert(jita)
 	s.get("/api/killfeed?client_id=a&topics=all&limit=1").want(200)
